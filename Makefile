@@ -1,0 +1,55 @@
+# One command each, on a machine that has Python >= 3.11, pip and make: every target sets up its own .venv first.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python -m
+PINNED := pyproject.toml constraints.txt
+# What is installed, by a stamp inside the environment: gone with it, and older than a changed pin.
+FOR_DEMO := $(VENV)/.penstock-demo
+FOR_TEST := $(VENV)/.penstock-test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    render 1,000 lines of text, read them with a real model, print the accuracy and the rate"
+	@echo "make test    every test"
+	@echo "make check   format, lint, types, and the rules of the house"
+	@echo "make format  put the format right"
+	@echo "make clean   remove everything these commands made, .venv included"
+
+demo: $(FOR_DEMO)
+	$(VENV)/bin/penstock demo
+
+test: $(FOR_TEST)
+	$(RUN) pytest
+
+check: $(FOR_TEST)
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) pytest tests/test_rules.py tests/test_imports.py
+
+format: $(FOR_TEST)
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean:
+	rm -rf $(VENV) build dist demo .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "penstock needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1)." \
+			"Say which one to use: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu it comes with: apt install python3-venv" >&2; exit 1; }
+
+$(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]'
+	@touch $@
+
+$(FOR_TEST): $(PINNED) | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,dev]'
+	@touch $(FOR_DEMO) $@

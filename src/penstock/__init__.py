@@ -1,0 +1,34 @@
+"""Run models over everything you have, at the speed of your hardware, and lose nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock import errors
+from penstock._contracts import Failure, Item
+from penstock._options import Batching, Limits, Workers
+from penstock._spec import InputSpec, OutputSpec, Spec
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "Batching",
+    "Failure",
+    "InputSpec",
+    "Item",
+    "Limits",
+    "OutputSpec",
+    "Spec",
+    "Workers",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> str:
+    """Return `__version__` when it is asked for: reading it from the metadata costs as much as the whole import."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("penstock")
+    raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -1,0 +1,297 @@
+"""What the user typed -> what the engine runs. All interpreting of arguments lives here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock._contracts import Item, Model, Predict
+from penstock._engine.step import Step
+from penstock._models.callables import CallableModel, describe_function
+from penstock._options import Auto, Batching, Workers
+from penstock._plan import Part
+from penstock._spec import Spec, find_spec
+from penstock.errors import UsageError
+
+CALLABLE_BATCH = 8
+"""Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
+DEVICES = ("auto", "cpu")
+PRECISIONS = ("f32", "bf16", "f16")
+RUNTIMES = ("auto", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The keywords that `run` and `Session` share, as they were given."""
+
+    model: Any
+    spec: Any = None
+    preset: str | None = None
+    labels: Any = None
+    top_k: int | None = None
+    stages: Sequence[Any] = ()
+    post: Any = None
+    batch: Batching | int | Auto = "auto"
+    threads: int | Auto = "auto"
+    runtime: str = "auto"
+    precision: str = "f32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, before any work."""
+        for name, value, known in (
+            ("device", self.device, DEVICES),
+            ("precision", self.precision, PRECISIONS),
+            ("runtime", self.runtime, RUNTIMES),
+        ):
+            if value not in known:
+                raise UsageError(f"{name}={value!r} is not known here; use one of {', '.join(known)}.")
+        if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
+            raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
+        for stage in self.stages:
+            if not isinstance(stage, Workers) and not callable(stage):
+                raise UsageError(f"stages: {stage!r} is neither a function nor Workers(function, n).")
+        if self.post is not None and not isinstance(self.post, Workers) and not callable(self.post):
+            raise UsageError(f"post: {self.post!r} is neither a function nor Workers(function, n).")
+
+    @property
+    def batching(self) -> Batching:
+        """The batching, with a plain number taken as its max_size."""
+        return self.batch if isinstance(self.batch, Batching) else Batching(max_size=self.batch)
+
+    @property
+    def model_path(self) -> Path | None:
+        """The model file, or None for a callable."""
+        return Path(self.model) if isinstance(self.model, (str, os.PathLike)) else None
+
+
+class Recipe:
+    """A request that was checked: which spec holds, which steps an item goes through. No model is loaded yet.
+
+    Args:
+        request: what was asked.
+        positional: True where items are plain values, False where they are files.
+    """
+
+    def __init__(self, request: Request, *, positional: bool) -> None:
+        """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
+        self.request = request
+        self._positional = positional
+        self._file = _model_file(request)
+        self.spec = self._find_spec()
+        self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
+
+    def _find_spec(self) -> Spec | None:
+        r = self.request
+        said = r.spec is not None or r.preset is not None
+        if self._file is None and not said:
+            if r.labels is not None or r.top_k is not None:
+                raise UsageError("labels and top_k belong to a spec; give spec= or preset= too, or leave them out.")
+            return None
+        if self._file is not None and not said and (self._positional or r.stages):
+            # Items that the user prepared may go to the model as they are; a spec beside the model is used if there.
+            from penstock._spec import spec_beside
+
+            if not spec_beside(self._file) and r.labels is None and r.top_k is None:
+                return None
+        return find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything of the request that decides about the answers, as JSON values."""
+        from penstock._decode import choose_decoder
+
+        return {
+            "model": self._describe_model(),
+            "spec": None if self.spec is None else self.spec.to_dict(),
+            "stages": [describe_function(stage.fn) for stage in self._stages],
+            "post": None if self.request.post is None else describe_function(_function(self.request.post)),
+            "precision": self.request.precision,
+            "decoder": choose_decoder() if self._decodes else None,
+        }
+
+    def _describe_model(self) -> dict[str, Any]:
+        if self._file is None:
+            return describe_function(self.request.model)
+        from penstock._models.choose import describe_file
+
+        return describe_file(self._file)
+
+    @property
+    def _decodes(self) -> bool:
+        return not self.request.stages and (not self._positional or self.spec is not None)
+
+    # ---- before the model
+
+    def before(self) -> list[Part]:
+        """Return the steps from an item to what the model takes."""
+        parts = []
+        if self._decodes:
+            parts.append(Part(self._decode_step()))
+        for i, stage in enumerate(self._stages):
+            fn = _path_first(stage.fn) if i == 0 and not self._positional else stage.fn
+            parts.append(Part(Step.of(_name(stage.fn), fn), _own_workers(stage)))
+        if self.spec is not None:
+            from penstock._preprocess import make
+
+            parts.append(Part(Step.of("preprocess", make(self.spec.input, in_graph=self._file is not None))))
+        return parts
+
+    def _decode_step(self) -> Step:
+        from penstock._decode import decode, load
+        from penstock._preprocess import shrink_to
+
+        least = None if self.spec is None else shrink_to(self.spec.input)
+        if not self._positional:
+            return Step.of("decode", lambda item: load(item, shrink_to=least))
+        return Step.of("decode", lambda v: v if isinstance(v, np.ndarray) else decode(v, shrink_to=least))
+
+    # ---- the model
+
+    def load(self, samples: Callable[[int], list[Any]], choices: Mapping[str, Any] | None) -> Loaded:
+        """Load the model: exactly as in `choices` (a resumed job), or the best of what is installed on `samples(n)`.
+
+        Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
+        """
+        if self._file is None:
+            return self._load_callable()
+        from penstock._models.choose import choose, load_as
+
+        if choices is not None:
+            return Loaded(load_as(self._file, self.spec, choices, samples(8)), int(choices["batch"]), dict(choices))
+        r = self.request
+        chosen = choose(
+            self._file,
+            self.spec,
+            samples(16),
+            threads=self.threads,
+            runtime=r.runtime,
+            precision=r.precision,
+            batch=r.batching.max_size,
+        )
+        return Loaded(chosen.model, chosen.batch_size, chosen.choices(), tuple(chosen.measurements))
+
+    def _load_callable(self) -> Loaded:
+        concurrent = self.request.threads != "auto"
+        model = CallableModel(self.request.model, concurrent=concurrent, stack=self.spec is not None)
+        size = self.request.batching.max_size
+        size = CALLABLE_BATCH if size == "auto" else size
+        return Loaded(model, size, {"runtime": "python", "batch": size})
+
+    @property
+    def threads(self) -> int:
+        """The threads that share the work: as asked, or the CPU budget."""
+        if self.request.threads != "auto":
+            return self.request.threads
+        from penstock._devices import cpu_budget
+
+        return cpu_budget().threads
+
+    def model_part(self, loaded: Loaded) -> Part:
+        """Return the step that calls the model."""
+        model = loaded.model
+        step = Step("model", _entered(model), block=loaded.batch_size, model=model.name)
+        return Part(step, serial=model.concurrency != "concurrent")
+
+    # ---- behind the model
+
+    def after(self) -> list[Part]:
+        """Return the steps from a row of the model to an output."""
+        parts = []
+        if self.spec is not None or self._file is not None:
+            from penstock._postprocess import make
+            from penstock._spec import OutputSpec
+
+            output = OutputSpec() if self.spec is None else self.spec.output
+            parts.append(Part(Step.of("postprocess", make(output))))
+        if self.request.post is not None:
+            post = self.request.post
+            own = _own_workers(post) if isinstance(post, Workers) else None
+            parts.append(Part(Step.of(_name(_function(post)), _with_item(_function(post)), takes_item=True), own))
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A loaded model, its batch size, the choices that bring it back on resume, and what was measured to choose it."""
+
+    model: Model
+    batch_size: int
+    choices: Mapping[str, Any]
+    measurements: tuple[Mapping[str, Any], ...] = ()
+
+
+def _model_file(request: Request) -> Path | None:
+    path = request.model_path
+    if path is None:
+        if not callable(request.model) and not hasattr(request.model, "predict"):
+            raise UsageError(
+                f"model={request.model!r} is no model: give the path of an .onnx file, a function predict(batch), "
+                "or an object with a method predict(batch)."
+            )
+        if request.runtime != "auto" or request.precision != "f32":
+            raise UsageError("runtime and precision choose how a model file is run; a callable decides that itself.")
+        return None
+    if path.suffix.lower() != ".onnx":
+        raise UsageError(f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx.")
+    if not path.is_file():
+        raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")
+    return path
+
+
+def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:
+    return model.worker
+
+
+def _function(fn: Any) -> Callable[..., Any]:
+    found: Callable[..., Any] = fn.fn if isinstance(fn, Workers) else fn
+    return found
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _own_workers(stage: Workers) -> int | None:
+    return None if stage.n == "auto" else stage.n
+
+
+def _path_first(fn: Callable[[str], Any]) -> Callable[[Item], Any]:
+    """Return `fn` taking an item: the first stage reads the file itself, so it is given the path."""
+    return lambda item: fn(item.path or "")
+
+
+def _with_item(fn: Callable[[Item, Any], Any]) -> Callable[[Item | int, Any], Any]:
+    """Return `fn` taking an item also where items are plain values, known by their position."""
+    return lambda item, output: fn(item if isinstance(item, Item) else Item(item), output)
+
+
+def probes(before: Sequence[Part], entries: Iterable[Any], n: int) -> list[Any]:
+    """Return up to `n` entries as the model gets them; entries that fail on the way are left out (they fail later)."""
+    prepared: list[Any] = []
+    with ExitStack() as stack:
+        functions = [stack.enter_context(part.step.bind()) for part in before]
+        for value in entries:
+            if len(prepared) == n:
+                break
+            try:
+                for fn in functions:
+                    value = fn(value)  # noqa: PLW2901 - each step takes what the one before gave
+            except Exception:  # noqa: BLE001, S112 - not lost: the run meets the item again and records its failure
+                continue
+            prepared.append(value)
+    return prepared
+
+
+@contextmanager
+def closing_model(loaded: Loaded) -> Iterator[Loaded]:
+    """Own a loaded model: it is closed on leaving."""
+    try:
+        yield loaded
+    finally:
+        loaded.model.close()

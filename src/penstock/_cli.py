@@ -1,0 +1,181 @@
+"""The command `penstock`: what `penstock.run` does, for a shell. Exit codes mean something; see `errors`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock._telemetry.report import Report
+
+EPILOG = """\
+examples:
+  penstock run photos/ --model mobilenet.onnx --preset imagenet --labels labels.txt --out results/
+  penstock run photos/ --model flowers.onnx --out flowers.jsonl      (flowers.toml beside the model is its spec)
+  penstock failures results/ ; penstock retry results/
+The same command goes on where an interrupted or killed one stopped.
+exit codes: 0 all done, 1 some items failed, 2 usage or refusal, 3 stopped, 4 stalled, 5 audit failed, 130/143 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help()
+        return 2
+    from penstock.errors import PenstockError
+
+    try:
+        code: int = given.action(given)
+    except PenstockError as error:
+        print(f"penstock: {_printable(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _interrupted(130)
+    except SystemExit as stop:
+        return _interrupted(143) if stop.code == 143 else 2
+    return code
+
+
+def _interrupted(code: int) -> int:
+    print("penstock: interrupted; what was done is kept. Run the same command again to go on.", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock",
+        description="Run models over everything you have, at the speed of your hardware, and lose nothing.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="a model over a folder, glob, table, list of paths or stdin"))
+    _add_retry(commands.add_parser("retry", help="run the failed items of a job again"))
+    failures = commands.add_parser("failures", help="show the failed items of a job, one JSON line each")
+    failures.add_argument("out", type=Path, metavar="OUT")
+    failures.set_defaults(action=_failures)
+    demo = commands.add_parser("demo", help="read 1,000 rendered text lines with a real model, check the answers")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures and results (default: demo)")
+    demo.set_defaults(action=_demo)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; it is looked up only when asked for, for that costs more than the rest of --help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from penstock import __version__
+
+        parser.exit(message=f"penstock {__version__}\n")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="folder, glob, table with a path column, or - for stdin")
+    parser.add_argument("--model", required=True, metavar="M", help="model file (.onnx)")
+    parser.add_argument("--out", required=True, type=Path, help="folder, or NAME.jsonl, .parquet, .sqlite")
+    what = parser.add_argument_group("how the model wants its input, and what its output means")
+    what.add_argument("--spec", metavar="FILE", help="spec in TOML (default: MODEL.toml beside the model)")
+    what.add_argument("--preset", choices=("imagenet", "inception"), help="a built-in spec")
+    what.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    what.add_argument("--top-k", type=int, metavar="K", help="how many classes a record holds")
+    how = parser.add_argument_group("how it is run (everything is measured and chosen by itself)")
+    how.add_argument("--batch", type=_number_or_auto, default="auto", metavar="N", help="items per call, or auto")
+    how.add_argument("--threads", type=_number_or_auto, default="auto", metavar="N", help="threads, or auto")
+    how.add_argument("--runtime", choices=("auto", "onnxruntime", "openvino"), default="auto")
+    how.add_argument("--precision", choices=("f32", "bf16", "f16"), default="f32")
+    how.add_argument("--device", default="auto")
+    how.add_argument("--item-timeout", type=float, metavar="S", help="stop as stalled after S seconds on one item")
+    which = parser.add_argument_group("which items")
+    which.add_argument("--limit", type=int, metavar="N", help="only the first N items")
+    which.add_argument("--max-failures", metavar="N|P%", help="stop when more than N items (P %% of all) failed")
+    which.add_argument("--order", action=argparse.BooleanOptionalAction, default=True, help="keep the input order")
+    which.add_argument("--fresh", action="store_true", help="forget an earlier job on OUT and start over")
+    _add_output(parser)
+    parser.set_defaults(action=_run)
+
+
+def _add_retry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT")
+    _add_output(parser)
+    parser.set_defaults(action=_retry)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="print errors only")
+    shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
+
+
+def _number_or_auto(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
+
+
+def _progress(given: argparse.Namespace) -> str:
+    return "quiet" if given.quiet else "json" if given.json else "auto"
+
+
+def _run(given: argparse.Namespace) -> int:
+    from penstock._api import run
+    from penstock._options import Limits
+
+    names = "out spec preset labels top_k batch threads runtime precision device max_failures order limit fresh".split()
+    options: dict[str, Any] = {name: getattr(given, name) for name in names}
+    limits = Limits(item_timeout_s=given.item_timeout)
+    return _show(run(given.source, given.model, limits=limits, progress=_progress(given), **options), given)
+
+
+def _retry(given: argparse.Namespace) -> int:
+    from penstock._api import retry_arguments, run
+
+    return _show(run(**retry_arguments(given.out), out=given.out, retry=True, progress=_progress(given)), given)
+
+
+def _show(report: Report, given: argparse.Namespace) -> int:
+    if given.json:
+        print(json.dumps(report.to_dict(), default=str, ensure_ascii=True))
+    elif not given.quiet:
+        print(report)
+        if report.failed:
+            print(f"The failed items: penstock failures {given.out}; again: penstock retry {given.out}")
+    return report.exit_code
+
+
+def _failures(given: argparse.Namespace) -> int:
+    from penstock._job import read_failures
+
+    n = 0
+    for failure in read_failures(given.out):
+        print(json.dumps(failure, ensure_ascii=True))
+        n += 1
+    return 1 if n else 0
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from penstock._demo.show import demo
+
+    return demo(given.out)
+
+
+def _printable(error: BaseException) -> str:
+    """Return the message without terminal control characters, which a file's name may hold."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What this process may use of the machine: CPU threads (affinity, cgroup quota) and memory. Parsing is pure."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_NO_LIMIT_BYTES = 1 << 60  # cgroup v1 writes "no limit" as a page-rounded 2**63, larger than any real memory
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBudget:
+    """How many threads may compute at once, and what says so."""
+
+    threads: int
+    why: str
+
+
+def cpu_budget(root: Path = Path("/")) -> CpuBudget:
+    """Return the threads this process may keep busy: its CPU affinity, cut to its cgroup's quota (rounded up).
+
+    `root` is where `proc` and `sys` are looked up. Source of the quota: the kernel's cgroup-v2.rst (`cpu.max`) and
+    sched-bwc.rst (`cpu.cfs_quota_us`); every ancestor's limit holds, so the smallest one counts.
+    """
+    cores, said = _usable_cores()
+    quota = cpu_quota(root)
+    if quota is None or quota >= cores:
+        return CpuBudget(cores, said)
+    return CpuBudget(max(1, math.ceil(quota)), f"cgroup quota of {quota:g} CPUs; {said}")
+
+
+def memory_budget(root: Path = Path("/")) -> int:
+    """Return the bytes this process may use: the smallest of physical memory, its cgroup's limit and RLIMIT_AS."""
+    limits = [_physical_bytes(), *_cgroup_memory_limits(root)]
+    if (address_space := _address_space_bytes()) is not None:
+        limits.append(address_space)
+    return min(limits)
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return the smallest CPU quota (in CPUs) of this process's cgroup and its ancestors, or None without one."""
+    quotas: list[float | None] = []
+    for folder in _v2_folders(root):
+        quotas.append(parse_cpu_max(_read(folder / "cpu.max")))
+    for folder in _v1_folders(root, "cpu"):
+        quotas.append(parse_cfs(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def parse_cpu_max(text: str | None) -> float | None:
+    """Return the CPUs that a v2 `cpu.max` ("200000 100000") allows, or None for "max" or no such file."""
+    if not text or text.split()[0] == "max":
+        return None
+    quota_us, period_us = text.split()[:2]
+    return int(quota_us) / int(period_us)
+
+
+def parse_cfs(quota_text: str | None, period_text: str | None) -> float | None:
+    """Return the CPUs that a v1 quota and period (microseconds) allow, or None for -1 or no such files."""
+    if not quota_text or not period_text or int(quota_text) <= 0:
+        return None
+    return int(quota_text) / int(period_text)
+
+
+def parse_memory_limit(text: str | None) -> int | None:
+    """Return the bytes of a v2 `memory.max` or v1 `memory.limit_in_bytes`, or None where there is no limit."""
+    if not text or text.strip() == "max" or int(text) >= _NO_LIMIT_BYTES:
+        return None
+    return int(text)
+
+
+def parse_cgroups(text: str | None) -> dict[str, str]:
+    """Return controller -> cgroup path from `/proc/self/cgroup`; the unified (v2) hierarchy has the name ""."""
+    paths: dict[str, str] = {}
+    for line in (text or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path))
+    return paths
+
+
+def _usable_cores() -> tuple[int, str]:
+    if sys.platform != "linux":  # macOS has no affinity to ask for
+        cores = os.cpu_count() or 1
+        return cores, f"{cores} CPUs of the machine"
+    cores = len(os.sched_getaffinity(0))
+    return cores, f"affinity to {cores} of {os.cpu_count()} CPUs"
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _address_space_bytes() -> int | None:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _cgroup_memory_limits(root: Path) -> list[int]:
+    texts = [_read(folder / "memory.max") for folder in _v2_folders(root)]
+    texts += [_read(folder / "memory.limit_in_bytes") for folder in _v1_folders(root, "memory")]
+    return [limit for text in texts if (limit := parse_memory_limit(text)) is not None]
+
+
+def _v2_folders(root: Path) -> list[Path]:
+    path = parse_cgroups(_read(root / "proc/self/cgroup")).get("")
+    return [] if path is None else _and_ancestors(root / "sys/fs/cgroup", path)
+
+
+def _v1_folders(root: Path, controller: str) -> list[Path]:
+    path = parse_cgroups(_read(root / "proc/self/cgroup")).get(controller)
+    if path is None:
+        return []
+    mounts = [name for name in (controller, f"{controller},cpuacct") if (root / "sys/fs/cgroup" / name).is_dir()]
+    return [folder for mount in mounts for folder in _and_ancestors(root / "sys/fs/cgroup" / mount, path)]
+
+
+def _and_ancestors(mount: Path, path: str) -> list[Path]:
+    # In a container the path may be the host's: what does not exist below the mount reads as "no limit".
+    below = PurePosixPath(path.lstrip("/"))
+    return [mount / part for part in (below, *below.parents)]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None

@@ -1,0 +1,188 @@
+"""The run loop: what comes out of the pipeline goes to the sink and into the ledger, until all is done or it must stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock._adapt import Loaded
+from penstock._budget import Budget
+from penstock._contracts import Item
+from penstock._engine.flow import Flow, Take
+from penstock._engine.pipeline import Pipeline
+from penstock._engine.statistics import FlowStatistics, PipelineStatistics, StepStatistics
+from penstock._interrupt import Interrupts
+from penstock._job import Job
+from penstock._options import Limits
+from penstock._plan import Part, stages_of, window_of
+from penstock._sinks.ledger import Counts
+from penstock._telemetry.progress import Progress
+from penstock._telemetry.report import Report, steps_of
+from penstock.errors import StageError
+
+COMMIT_S = 0.25
+"""Longest time a finished item waits to be committed."""
+SHOWN_FAILURES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How a run is to be driven. `planned` is None for an iterable without a length; `todo`: items of this run."""
+
+    limits: Limits
+    budget: Budget
+    order: bool
+    retry: bool
+    progress: str
+    planned: int | None
+    todo: int | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this run has done so far, and why it must stop, if it must."""
+
+    before: Counts
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+    notes: dict[str, int] = field(default_factory=dict)
+    steps: tuple[StepStatistics, ...] = ()
+    plan: dict[str, Any] = field(default_factory=dict)
+
+
+class Drive:
+    """The one writer of a job: absorbs finished parcels, commits, watches budget and signals, shows progress."""
+
+    def __init__(self, job: Job, orders: Orders, interrupts: Interrupts) -> None:
+        """Prepare to write into `job`."""
+        self._job = job
+        self._orders = orders
+        self._interrupts = interrupts
+        self.tally = Tally(job.ledger.counts())
+        self._attempts = job.ledger.attempts() if orders.retry else {}
+
+    def run(self, parts: Sequence[Part], take: Take, loaded: Loaded, threads: int) -> None:
+        """Run what `take` gives through `parts`, into the job."""
+        stages = stages_of(parts, threads)
+        window = window_of(stages, self._max_bytes())
+        begun = time.perf_counter()
+        with (
+            Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
+            pipeline.flow(take, window, ordered=self._orders.order) as flow,
+            Progress(self._orders.todo, self._orders.progress) as progress,
+        ):
+            try:
+                self._loop(pipeline, flow, progress)
+            finally:
+                self._commit(flow)
+                self._take_stock(pipeline.statistics(), loaded, threads)
+                self.tally.seconds = time.perf_counter() - begun
+
+    def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
+        committed, window = time.monotonic(), flow.statistics().window
+        while (parcels := flow.collect(COMMIT_S)) is not None:
+            for parcel in parcels:
+                done, failed = self._job.absorb(parcel)
+                self.tally.done += done
+                self.tally.failed += failed
+                self._note(parcel.items)
+            now = time.monotonic()
+            if not parcels or self._job.uncommitted * 4 >= window or now - committed >= COMMIT_S:
+                self._commit(flow)
+                committed, window = now, flow.statistics().window
+                progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
+            self._check_stop(flow)
+
+    def _commit(self, flow: Flow) -> None:
+        flow.release(self._job.commit(self._attempts))
+
+    def _note(self, items: Sequence[Any]) -> None:
+        if isinstance(items, range):
+            return
+        for item in items:
+            if isinstance(item, Item) and item.note:
+                self.tally.notes[item.note] = self.tally.notes.get(item.note, 0) + 1
+
+    def _check_stop(self, flow: Flow) -> None:
+        """Admit nothing more, and let what is in flight come out, if a signal came or the failure budget is spent."""
+        tally = self.tally
+        if tally.stopped is None:
+            earlier = Counts(0, 0, 0, 0) if self._orders.retry else tally.before
+            failed, done = tally.failed + earlier.failed, tally.done + earlier.done
+            tally.stopped = self._orders.budget.spent(failed, done, self._orders.planned)
+        if tally.stopped is not None or self._interrupts.signal is not None:
+            flow.drain()
+
+    def _take_stock(self, statistics: PipelineStatistics, loaded: Loaded, threads: int) -> None:
+        self.tally.steps = steps_of(statistics)
+        self.tally.plan = {
+            **loaded.choices,
+            "threads": threads,
+            "stages": {stage.name: stage.workers for stage in statistics.stages},
+            "window": max((_most(flow) for flow in statistics.flows), default=0),
+            "measurements": list(loaded.measurements),
+        }
+
+    def _max_bytes(self) -> int:
+        from penstock._devices import memory_budget
+
+        given = self._orders.limits.max_bytes
+        return memory_budget() // 4 if given == "auto" else given
+
+    # ---- the end
+
+    def finish(self, ignored: int) -> Report:
+        """Complete the output, audit it, and return the report. Raises StageError where the budget was spent."""
+        complete = self._interrupts.signal is None and self.tally.stopped is None
+        if complete:
+            self._job.finish(by_input=self._orders.order)
+        else:
+            self._job.report_failures()
+        report = self._report(self._audited(complete=complete), ignored)
+        if self.tally.stopped is not None:
+            raise StageError(self._stopped_message(report))
+        return report
+
+    def _audited(self, *, complete: bool) -> Counts:
+        planned = self._orders.planned
+        if planned is None:  # an iterable without a length has as many items as came out of it
+            planned = self.tally.before.done + self.tally.before.failed + self.tally.done + self.tally.failed
+        return self._job.audit(planned=planned, complete=complete and not self._orders.retry)
+
+    def _report(self, counts: Counts, ignored: int) -> Report:
+        tally = self.tally
+        return Report(
+            out=str(self._job.out),
+            planned=counts.planned,
+            done=counts.done,
+            failed=counts.failed,
+            skipped=counts.planned - counts.done - counts.failed,
+            ignored=ignored,
+            vanished=counts.vanished,
+            attempted=tally.done + tally.failed,
+            seconds=tally.seconds,
+            stages=tally.steps,
+            plan=tally.plan,
+            failures=tuple(self._job.ledger.failures(SHOWN_FAILURES)),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> dict[str, int]:
+        nulls = int(getattr(self._job.sink, "nulls", 0))
+        return {**self.tally.notes, "NaN or infinite values written as null": nulls} if nulls else self.tally.notes
+
+    def _stopped_message(self, report: Report) -> str:
+        first = "\n".join(f"  {f['id']}: {f['stage']}: {f['type']}: {f['message']}" for f in report.failures[:3])
+        return f"{self.tally.stopped}\n{report}\nFirst failures:\n{first}\nAll: {self._job.folder / 'failures.jsonl'}"
+
+
+def _slowest(statistics: PipelineStatistics) -> str:
+    return max(steps_of(statistics), key=lambda step: step.busy_s).name
+
+
+def _most(flow: FlowStatistics) -> int:
+    return flow.most_in_flight

@@ -1,0 +1,263 @@
+"""One flow of items through a pipeline: what may enter, what has come out, and in which order.
+
+Nothing inside the pipeline ever blocks on a full queue: the window is enforced here, where items enter. All state is
+guarded by the pipeline's one lock, which both conditions share.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from penstock._engine.parcel import Parcel, estimate_nbytes
+from penstock._engine.sizing import Window, admission, fits, smooth, window_items
+from penstock._engine.statistics import FlowStatistics
+from penstock.errors import Cancelled
+
+if TYPE_CHECKING:
+    from penstock._engine.pipeline import Pipeline
+
+Chunk = tuple[Sequence[int], Sequence[Any], list[Any]]
+"""(positions, items, values) of consecutive items of a source, ending where a batch ends."""
+Take = Callable[[int, int], Chunk | None]
+"""take(n, block) gives about n items, whole blocks only; None when there are no more."""
+
+RECHECK_S = 1.0
+"""Longest wait before looking whether the other side still lives."""
+
+
+class Flow:
+    """Items on their way from one source to one consumer; a context manager and an iterator of parcels.
+
+    `ordered`: parcels come out in the order of their items; otherwise as they are done. `linger_s` not None: the
+    source trickles, items enter one by one and wait at most that long for others to share a batch.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, take: Take, window: Window, *, ordered: bool = True, linger_s: float | None = None
+    ) -> None:
+        """Made by `Pipeline.flow`."""
+        self._pipeline = pipeline
+        self._take = take
+        self._window = window
+        self._ordered = ordered
+        self._linger_s = linger_s
+        self._room = threading.Condition(pipeline.lock)
+        self._arrived = threading.Condition(pipeline.lock)
+        self._waiting: dict[int, Parcel] = {}
+        self._ready: deque[Parcel] = deque()
+        self._admitted = self._arrived_to = self._delivered = self._released = 0
+        self._synthetic = 0
+        self._item_nbytes = 0.0
+        self._source_cost_s = 0.0
+        self._source_s = 0.0
+        self._largest = 0
+        self._exhausted = False
+        self._draining = False
+        self._error: BaseException | None = None
+        self.closed = False
+        self._thread = threading.Thread(target=self._read_source, name="penstock-source", daemon=True)
+
+    def __enter__(self) -> Flow:
+        """Start reading the source."""
+        self._pipeline.attach(self)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop reading; what is still inside the pipeline is dropped."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show state, counts and limits."""
+        s = self.statistics()
+        state = "closed" if self.closed else "draining" if self._draining else "open"
+        return f"<Flow {state}: {s.admitted} admitted, {s.delivered} delivered, {s.in_flight} of {s.window} in flight>"
+
+    # ---- the consumer's side
+
+    def __iter__(self) -> Iterator[Parcel]:
+        """Yield finished parcels until the source is exhausted; a parcel's room is free when the next is asked for."""
+        while (parcels := self.collect(RECHECK_S)) is not None:
+            for parcel in parcels:
+                yield parcel
+                self.release(len(parcel))
+
+    def collect(self, timeout_s: float) -> list[Parcel] | None:
+        """Return what has come out, [] after `timeout_s` without anything, None at the end. Raises what went wrong."""
+        with self._pipeline.lock:
+            if not self._ready and not self._ended():
+                self._arrived.wait(timeout_s)
+            parcels = list(self._ready)
+            self._ready.clear()
+            self._delivered += sum(map(len, parcels))
+            if not parcels and self._ended():
+                self._raise_error()
+                return None
+        if not parcels:
+            self._pipeline.watch()
+        return parcels
+
+    def release(self, n: int) -> None:
+        """Give back the room of `n` delivered items."""
+        with self._pipeline.lock:
+            self._released += n
+            self._room.notify()
+
+    def drain(self) -> None:
+        """Admit nothing more; what is in flight still comes out."""
+        with self._pipeline.lock:
+            self._draining = True
+            self._room.notify()
+            self._arrived.notify()
+
+    def fail(self, error: BaseException) -> None:
+        """End the flow with `error`, raised to the consumer once it has taken what is ready. Lock held."""
+        self._error = self._error or error
+        self.closed = True
+        self._room.notify()
+        self._arrived.notify()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End the flow; idempotent. A source that does not return in time is left behind as a daemon."""
+        with self._pipeline.lock:
+            self.closed = True
+            self._ready.clear()
+            self._waiting.clear()
+            self._room.notify()
+            self._arrived.notify()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        self._pipeline.detach(self)
+
+    def statistics(self) -> FlowStatistics:
+        """Return a snapshot."""
+        with self._pipeline.lock:
+            allowed = window_items(self._window, self._pipeline.rate())
+            flying = self._admitted - self._released
+            counts = (self._admitted, self._delivered, flying, self._largest)
+            return FlowStatistics(*counts, allowed, int(self._item_nbytes), self._source_s)
+
+    # ---- the pipeline's side, lock held
+
+    def arrive(self, parcel: Parcel) -> None:
+        """Take a finished parcel in; it becomes ready when everything before it has arrived. Lock held."""
+        if self.closed:
+            return
+        if not self._ordered:
+            self._ready.append(parcel)
+            self._arrived_to += len(parcel)
+        else:
+            self._waiting[parcel.start] = parcel
+            while (following := self._waiting.pop(self._arrived_to, None)) is not None:
+                self._ready.append(following)
+                self._arrived_to += len(following)
+        if self._ready:
+            self._arrived.notify()
+
+    def measured(self, nbytes: int, n: int) -> None:
+        """Note that `n` items hold `nbytes` after a stage; the largest running mean of any stage counts. Lock held."""
+        self._item_nbytes = max(self._item_nbytes * 0.999, nbytes / max(1, n))
+
+    def _ended(self) -> bool:
+        if self.closed:
+            return True
+        return (self._exhausted or self._draining) and self._arrived_to == self._admitted
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.closed:
+            raise Cancelled("The flow was closed before all its items were done.")
+
+    # ---- the source's side
+
+    def _read_source(self) -> None:
+        """Body of the source thread: read no further ahead than the window."""
+        try:
+            while (n := self._wait_for_room()) is not None:
+                begun = time.perf_counter()
+                chunk = self._take(n, self._pipeline.block)
+                spent = time.perf_counter() - begun
+                if chunk is None:
+                    break
+                self._admit(chunk, spent)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's iterable raises belongs to the consumer
+            self._error = error
+        with self._pipeline.lock:
+            self._exhausted = True
+            self._pipeline.wake_first()
+            self._arrived.notify()
+
+    def _wait_for_room(self) -> int | None:
+        """Return how many items to read next, once they fit; None when reading is over."""
+        with self._pipeline.lock:
+            while not (self.closed or self._draining):
+                rate = self._pipeline.rate()
+                n = self._next_size(rate)
+                if fits(self._window, rate, self._admitted - self._released, self._item_nbytes, n):
+                    return n
+                self._room.wait(RECHECK_S)
+        return None
+
+    def _next_size(self, rate: float) -> int:
+        if self._linger_s is not None:
+            return 1
+        cost = max(self._pipeline.cost_s(), self._source_cost_s)
+        allowed = window_items(self._window, rate)
+        return admission(cost, self._pipeline.block, allowed, self._pipeline.worker_count)
+
+    def _admit(self, chunk: Chunk, spent_s: float) -> None:
+        positions, items, values = chunk
+        nbytes = estimate_nbytes(values)
+        with self._pipeline.lock:
+            if self.closed or self._draining:
+                return
+            self._source_s += spent_s
+            self._source_cost_s = smooth(self._source_cost_s, spent_s / len(values))
+            if self._linger_s is not None and self._extend_open(items, values):
+                return
+            start = self._admitted
+            self._admitted += len(values)
+            self._largest = max(self._largest, self._admitted - self._released)
+            self.measured(nbytes, len(values))
+            parcel = Parcel(self, start, (start, len(values)), positions, items, values, nbytes=nbytes)
+            if self._linger_s is not None:
+                self._open(parcel)
+            self._pipeline.push(0, parcel)
+
+    # ---- trickling sources: an open parcel at the end of the first queue takes items one by one
+
+    def _open(self, parcel: Parcel) -> None:
+        """Let later items join `parcel` while it waits; its batch begins with it, wherever it lies in the source."""
+        block = self._pipeline.block
+        parcel.positions, parcel.items = [self._synthetic], list(parcel.items)
+        self._synthetic += max(block, 1 << 16) // block * block
+        parcel.open_until = time.monotonic() + (self._linger_s or 0.0 if block > 1 else 0.0)
+
+    def _extend_open(self, items: Sequence[Any], values: list[Any]) -> bool:
+        """Add one item to the open parcel at the end of the first queue, if there is one with room."""
+        last = self._pipeline.last_waiting()
+        if last is None or last.flow is not self or last.open_until is None:
+            return False
+        cost = max(self._pipeline.cost_s(), self._source_cost_s)
+        if len(last) >= admission(cost, self._pipeline.block, 1 << 14, self._pipeline.worker_count):
+            return False
+        last.values.extend(values)
+        last.items = _grown(last.items, items)
+        last.positions = _grown(last.positions, [last.positions[-1] + 1])
+        last.origin = (last.start, len(last.values))
+        self._admitted += len(values)
+        if len(last) >= self._pipeline.block:
+            self._pipeline.wake_first()
+        return True
+
+
+def _grown(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Return `old` (a list: it grows in place) with `new` behind it."""
+    grown = old if isinstance(old, list) else list(old)
+    grown.extend(new)
+    return grown

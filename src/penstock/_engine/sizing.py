@@ -1,0 +1,65 @@
+"""How many: pure decisions on the size of parcels and windows, from measured costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+PARCEL_S = 0.005
+"""Work in one parcel: long against the ~20 µs of a hand-over, short against what a person or a tail notices."""
+HORIZON_S = 0.25
+"""Work in flight: a window holds about this much, so that a short stall of one stage starves no other."""
+SLICE = 64
+"""Items between two looks at the clock inside a parcel."""
+SMOOTHING = 0.25
+"""Weight of the newest measurement in a running cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bounds of what may be in flight between a source and the consumer: items, and bytes of decoded data."""
+
+    min_items: int = 64
+    max_items: int = 16_384
+    max_bytes: int = 1 << 30
+
+
+def smooth(old: float, new: float) -> float:
+    """Return the running mean `old` moved towards `new`; 0.0 means nothing was measured yet."""
+    return new if old == 0.0 else old + SMOOTHING * (new - old)
+
+
+def window_items(window: Window, rate: float) -> int:
+    """Return how many items may be in flight at `rate` items/s (0.0 = unknown)."""
+    return min(window.max_items, max(window.min_items, int(rate * HORIZON_S)))
+
+
+def fits(window: Window, rate: float, in_flight: int, item_nbytes: float, n: int) -> bool:
+    """Tell whether `n` more items may enter; a single parcel always may when nothing else is in flight."""
+    if in_flight == 0:
+        return True
+    within_items = in_flight + n <= window_items(window, rate)
+    return within_items and (in_flight + n) * item_nbytes <= window.max_bytes
+
+
+def admission(cost_s: float, block: int, allowed: int, workers: int) -> int:
+    """Return how many items the source puts in a parcel: whole blocks, about PARCEL_S of the slowest stage.
+
+    `cost_s` is that stage's cost an item (0.0 = unknown: one block). Every worker gets two parcels of the window.
+    """
+    if cost_s <= 0.0:
+        return block
+    wanted = min(PARCEL_S / cost_s, allowed / (2 * workers))
+    return block * max(1, math.floor(wanted / block))
+
+
+def share(cost_s: float, length: int, queued: int, workers: int) -> int:
+    """Return how many of the `length` items of the next parcel a worker takes, with `queued` items waiting in all.
+
+    Cheap parcels go whole. Of expensive ones a worker takes about PARCEL_S, and never more than its fair share.
+    """
+    if cost_s <= 0.0:
+        return 1
+    if cost_s * length <= PARCEL_S:
+        return length
+    return min(length, max(1, math.ceil(PARCEL_S / cost_s)), max(1, math.ceil(queued / workers)))

@@ -1,0 +1,58 @@
+"""What the engine tells about itself: frozen snapshots that telemetry reads; the engine never calls out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StepStatistics:
+    """One step: `busy_s` seconds spent in it by all workers, items that entered, items that failed in it."""
+
+    name: str
+    busy_s: float
+    items: int
+    failed: int
+
+    @property
+    def cost_s(self) -> float:
+        """Seconds an item took in this step, on average."""
+        return self.busy_s / self.items if self.items else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatistics:
+    """One stage: its steps, its workers, items waiting before it, and the items each worker did."""
+
+    name: str
+    workers: int
+    queued: int
+    worker_items: tuple[int, ...]
+    steps: tuple[StepStatistics, ...]
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds all workers of the stage spent in its steps."""
+        return sum(step.busy_s for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStatistics:
+    """One flow: items admitted, delivered, in flight (now, at most); the window in force; bytes an item holds."""
+
+    admitted: int
+    delivered: int
+    in_flight: int
+    most_in_flight: int
+    window: int
+    item_nbytes: int
+    source_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStatistics:
+    """A whole pipeline at one instant."""
+
+    stages: tuple[StageStatistics, ...] = ()
+    flows: tuple[FlowStatistics, ...] = field(default=())
+    running: bool = True

@@ -1,0 +1,148 @@
+"""What a worker does with a parcel: steps in a row, each item's failure kept as data in the item's own place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from penstock._contracts import Failure
+from penstock._engine.parcel import block_cuts
+from penstock.errors import ItemError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One function of a pipeline, with how it is called.
+
+    `bind` is entered once by each worker thread and gives the function (it may set up what is thread-local).
+    `block` None: called as fn(value), or fn(item, value) where `takes_item`. `block` n: called as fn(values) with the
+    live values of all items whose position // n is the same; must give as many rows. `model` is named in failures.
+    """
+
+    name: str
+    bind: Callable[[], AbstractContextManager[Callable[..., Any]]]
+    block: int | None = None
+    takes_item: bool = False
+    model: str | None = None
+
+    @classmethod
+    def of(cls, name: str, fn: Callable[..., Any], *, block: int | None = None, takes_item: bool = False) -> Step:
+        """Return a step for a plain function that needs nothing of its thread."""
+        return cls(name, lambda: nullcontext(fn), block, takes_item)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Steps that one worker runs in a row on a parcel, and how many workers there are: several steps = fused."""
+
+    name: str
+    steps: tuple[Step, ...]
+    workers: int
+
+    @property
+    def block(self) -> int | None:
+        """The block that its steps' blocks all divide, or None: parcels of the stage are never cut inside one."""
+        blocks = [step.block for step in self.steps if step.block]
+        return math.lcm(*blocks) if blocks else None
+
+
+def run_step(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
+    """Apply `step` to `rows`, appending one value or `Failure` per item to `out`; return the number of failures.
+
+    Each item is seen once, except in a failed batch, which is halved until its culprit is alone.
+    """
+    if step.block is not None:
+        return _run_blocks(step, fn, rows, out)
+    if rows.failed:
+        return _map_each(step, fn, rows, out)
+    return _map_all(step, fn, rows, out)
+
+
+@dataclass(slots=True)
+class Rows:
+    """The part of a parcel a step works on."""
+
+    positions: Sequence[int]
+    items: Sequence[Any]
+    values: list[Any]
+    failed: int
+
+
+def _failure(step: Step, error: Exception) -> Failure:
+    """Return what `error` means for its item; raises it again where no item is to blame (the disk is full)."""
+    if getattr(error, "stops_run", False):
+        raise error
+    return Failure.of(step.name, error, step.model)
+
+
+def _map_all(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
+    """Call `fn` on every value at the speed of `map`; the iterator goes on behind an item that raised."""
+    failed = 0
+    arguments: tuple[Iterator[Any], ...] = (iter(rows.values),)
+    if step.takes_item:
+        arguments = (iter(rows.items), *arguments)
+    while True:
+        try:
+            out.extend(map(fn, *arguments))
+            if len(out) == len(rows.values):
+                return failed
+            # `map` ends early only if fn raised StopIteration, which list.extend takes for the end of its input.
+            error: Exception = RuntimeError(f"{step.name} raised StopIteration")
+        except Exception as caught:  # noqa: BLE001 - an item's failure is data, whatever it is
+            error = caught
+        failed += 1
+        out.append(_failure(step, error))
+
+
+def _map_each(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
+    """Call `fn` on the values that have not failed yet; the others pass unchanged."""
+    failed = 0
+    for item, value in zip(rows.items, rows.values, strict=True):
+        if type(value) is not Failure:
+            try:
+                out.append(fn(item, value) if step.takes_item else fn(value))
+                continue
+            except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
+                value = _failure(step, error)
+        failed += 1
+        out.append(value)
+    return failed
+
+
+def _run_blocks(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
+    """Call `fn` once per block with the live values of the block, in order."""
+    failed = begin = 0
+    for end in block_cuts(rows.positions, step.block or 1):
+        values = rows.values[begin:end]
+        begin = end
+        if rows.failed:
+            live = [value for value in values if type(value) is not Failure]
+            answers = iter(_solve(step, fn, live))
+            values = [value if type(value) is Failure else next(answers) for value in values]
+            failed += sum(type(value) is Failure for value in values)
+        else:
+            values = _solve(step, fn, values)
+            failed += sum(type(value) is Failure for value in values)
+        out.extend(values)
+    return failed
+
+
+def _solve(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any]:
+    """Return a row per value; where the call fails, halve the batch until the culprit is alone, and keep the rest."""
+    if not batch:
+        return []
+    try:
+        rows = fn(batch)
+        if len(rows) == len(batch):
+            return list(rows)
+        error: Exception = ItemError(f"{step.name} returned {len(rows)} rows for {len(batch)} items.")
+    except Exception as caught:  # noqa: BLE001 - an item's failure is data, whatever it is
+        error = caught
+    if len(batch) == 1:
+        return [_failure(step, error)]
+    del error  # its traceback holds the batch that did not fit
+    middle = len(batch) // 2
+    return _solve(step, fn, batch[:middle]) + _solve(step, fn, batch[middle:])

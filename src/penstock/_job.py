@@ -1,0 +1,259 @@
+"""A job: one `out` with its ledger, its lock and its sink. What is committed here survives `kill -9`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from penstock._contracts import Failure, Sink
+from penstock._engine.parcel import Parcel
+from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
+from penstock.errors import AuditError, LedgerError, SinkError, UsageError
+
+SINK_STATE, FINGERPRINT, CHOICES, COMMAND, PUBLISH = "sink", "fingerprint", "choices", "command", "publish"
+
+
+def job_folder(out: Path) -> Path:
+    """Return where the ledger of `out` lives: OUT/.penstock for a folder, OUT.penstock for a file."""
+    return out.with_name(out.name + ".penstock") if out.suffix else out / ".penstock"
+
+
+class Job:
+    """The owner of an output; a context manager that holds the lock while it is open.
+
+    Raises:
+        LedgerError: another process holds it, it belongs to another job, or `out` is not penstock's.
+    """
+
+    def __init__(self, out: Path, open_sink: Callable[[Path, Path], Sink], *, fresh: bool = False) -> None:
+        """Prepare; nothing is touched before the context is entered."""
+        self.out = out
+        self.folder = job_folder(out)
+        self._open_sink = open_sink
+        self._fresh = fresh
+        self._stack = ExitStack()
+        self._outcomes: list[Outcome] = []
+        self._rows = 0
+        self._failed_now = False
+
+    def __enter__(self) -> Job:
+        """Take the lock, open the ledger and bring the sink to the last committed state."""
+        with ExitStack() as stack:
+            self._make_folder()
+            stack.callback(_lock(self.folder / "lock").close)
+            if self._fresh:
+                self._wipe()
+            elif self.out.exists() and self.out.suffix and not self._ledger_path.exists():
+                raise LedgerError(
+                    f"{self.out} exists and is not an output of penstock (no ledger in {self.folder}). "
+                    "Use another out, or --fresh to overwrite it."
+                )
+            self.ledger = stack.enter_context(Ledger(self._ledger_path))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release everything; what was not committed is left to the next run."""
+        self._stack.close()
+
+    @property
+    def _ledger_path(self) -> Path:
+        return self.folder / "ledger.sqlite"
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"The job folder {self.folder} cannot be made: {error.strerror}.") from error
+
+    def _wipe(self) -> None:
+        """Remove the results that the ledger knows and the ledger itself; other files in a folder stay."""
+        if self.out.suffix:
+            shutil.rmtree(self.out) if self.out.is_dir() else self.out.unlink(missing_ok=True)
+        elif self._ledger_path.exists():
+            self._wipe_folder()
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _wipe_folder(self) -> None:
+        sink = self._open_sink(self.out, self.folder)
+        discard = getattr(sink, "discard", None)
+        try:
+            with Ledger(self._ledger_path) as ledger:
+                for id_ in ledger.done_ids():
+                    if discard is not None:
+                        discard(id_)
+        except LedgerError:
+            return  # a ledger that cannot be read is what --fresh is for; its results are overwritten one by one
+
+    # ---- is it the same job?
+
+    def agree(self, fingerprint: Mapping[str, Any]) -> None:
+        """Store the fingerprint of a new job; refuse a job that was begun with another one, naming what differs."""
+        stored = self.ledger.get(FINGERPRINT)
+        now = json.loads(json.dumps(fingerprint, default=str))
+        if stored is None:
+            with self.ledger.transaction():
+                self.ledger.put(FINGERPRINT, now)
+            return
+        differences = differing(stored, now)
+        if differences:
+            raise LedgerError(
+                f"{self.out} was begun by another job:\n  " + "\n  ".join(differences) + "\n"
+                "Use another out, undo the change, or start over with --fresh (fresh=True)."
+            )
+
+    def remember(self, key: str, value: Any) -> None:
+        """Store a small JSON value with the job."""
+        with self.ledger.transaction():
+            self.ledger.put(key, value)
+
+    # ---- results
+
+    def open_sink(self) -> Sink:
+        """Open the sink at the last committed state, completing a rewrite that was interrupted."""
+        self.sink = self._open_sink(self.out, self.folder)
+        self._stack.callback(self.sink.close)
+        state = self.ledger.get(SINK_STATE)
+        if self.ledger.get(PUBLISH):
+            self.sink.publish()
+            self.remember(PUBLISH, False)
+        self.sink.open(state)
+        self._rows = int(state["rows"]) if state and self.sink.sequential else 0
+        write_failures(self.ledger, self.folder / "failures.jsonl")
+        return self.sink
+
+    def absorb(self, parcel: Parcel) -> tuple[int, int]:
+        """Give a finished parcel to the sink; return (done, failed). Nothing counts before `commit`."""
+        encoded, failed = [], 0
+        for position, item, value in zip(parcel.positions, parcel.items, parcel.values, strict=True):
+            failure, place = None, None
+            if type(value) is Failure:
+                failure, failed = value, failed + 1
+            else:
+                encoded.append(value)
+                place = self._rows if self.sink.sequential else None
+                self._rows += 1
+            self._outcomes.append(Outcome(position, item, failure, place))
+        self.sink.append(encoded)
+        self._failed_now = self._failed_now or failed > 0
+        return len(encoded), failed
+
+    @property
+    def uncommitted(self) -> int:
+        """How many outcomes wait for `commit`."""
+        return len(self._outcomes)
+
+    def commit(self, attempts: Mapping[int, int] | None = None) -> int:
+        """Make what was absorbed durable, then say so in the ledger; return how many items that were."""
+        if not self._outcomes:
+            return 0
+        state = self.sink.commit()
+        outcomes = [_counted(o, attempts or {}) for o in self._outcomes] if self._failed_now else self._outcomes
+        with self.ledger.transaction():
+            self.ledger.record(outcomes)
+            self.ledger.put(SINK_STATE, state)
+        n = len(self._outcomes)
+        self._outcomes, self._failed_now = [], False
+        return n
+
+    def finish(self, *, by_input: bool) -> None:
+        """Complete the output: input order restored where it was lost, stale rows gone, containers closed."""
+        counts = self.ledger.counts()
+        if self.sink.sequential:
+            stale = self._rows != counts.done + counts.vanished
+            if stale or (by_input and self.ledger.out_of_order()):
+                self._rewrite(by_input=by_input)
+        state = self.sink.finish()
+        with self.ledger.transaction():
+            self.ledger.put(SINK_STATE, state)
+        self.report_failures()
+
+    def report_failures(self) -> None:
+        """Bring failures.jsonl up to date."""
+        write_failures(self.ledger, self.folder / "failures.jsonl")
+
+    def _rewrite(self, *, by_input: bool) -> None:
+        """Write the output anew in the right order. The ledger switches over first, the rename follows, or follows
+        when the job is opened again.
+        """
+        state = self.sink.rewrite(self.ledger.places(by_input=by_input))
+        with self.ledger.transaction():
+            self.ledger.renumber(by_input=by_input)
+            self.ledger.put(SINK_STATE, state)
+            self.ledger.put(PUBLISH, True)
+        self.sink.publish()
+        self.remember(PUBLISH, False)
+        self._rows = int(state["rows"])
+
+    def audit(self, *, planned: int, complete: bool) -> Counts:
+        """Return the counts of the ledger; AuditError where they do not add up to what was planned."""
+        counts = self.ledger.counts()
+        skipped = planned - counts.done - counts.failed
+        wrong = skipped != 0 if complete else skipped < 0
+        rows = counts.done + counts.vanished
+        if wrong or (complete and self.sink.sequential and self._rows != rows):
+            raise AuditError(
+                f"{self.out}: {planned:,} items were planned, but {counts.done:,} done + {counts.failed:,} failed are "
+                f"in the ledger and {self._rows:,} rows in the output. Run the same command again; if this repeats, "
+                "it is a bug in penstock."
+            )
+        return Counts(planned, counts.done, counts.failed, counts.vanished)
+
+
+def _counted(outcome: Outcome, attempts: Mapping[int, int]) -> Outcome:
+    """Return `outcome` with the number of earlier attempts of its item added to its failure."""
+    failure = outcome.failure
+    if failure is None or outcome.position not in attempts:
+        return outcome
+    n = attempts[outcome.position] + failure.attempts
+    counted = Failure(failure.stage, failure.type, failure.message, failure.model, n)
+    return Outcome(outcome.position, outcome.item, counted, outcome.place)
+
+
+def differing(stored: Any, now: Any, path: str = "") -> list[str]:
+    """Return a line for each leaf in which two JSON values differ."""
+    if isinstance(stored, dict) and isinstance(now, dict):
+        keys: Iterable[str] = sorted({*stored, *now})
+        return [line for k in keys for line in differing(stored.get(k), now.get(k), f"{path}.{k}" if path else k)]
+    return [] if stored == now else [f"{path}: {_short(stored)} then, {_short(now)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _lock(path: Path) -> TextIO:
+    """Return the locked file; the kernel frees the lock when its owner dies, however it dies."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "an unknown process"
+        file.close()
+        raise LedgerError(f"{path.parent} is in use by {owner}. Wait for it to end, or use another out.") from error
+    file.truncate(0)
+    begun = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {begun}")
+    file.flush()
+    return file
+
+
+def read_failures(out: Path) -> Iterator[dict[str, Any]]:
+    """Yield the failures of the job at `out` in input order. Raises UsageError where there is no job."""
+    path = job_folder(out) / "ledger.sqlite"
+    if not path.is_file():
+        raise UsageError(f"{out} has no ledger ({path} does not exist): nothing was run into it.")
+    with Ledger(path) as ledger:
+        yield from ledger.failures()

@@ -1,0 +1,64 @@
+"""The options of a run, as frozen dataclasses that check themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from penstock.errors import UsageError
+
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How items are put together for one call of a model.
+
+    `max_size`: items per call, or "auto" (found by measurement for model files, 8 for callables). `max_wait_s`: how
+    long a batch that is not full may wait for more items when they trickle in (a folder's batches never wait: they
+    are formed by position, so that a resumed run computes the same ones).
+    """
+
+    max_size: int | Auto = "auto"
+    max_wait_s: float = 0.005
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.max_size != "auto" and (not isinstance(self.max_size, int) or self.max_size < 1):
+            raise UsageError(f'Batching(max_size={self.max_size!r}): give a number of items >= 1, or "auto".')
+        if not self.max_wait_s >= 0:
+            raise UsageError(f"Batching(max_wait_s={self.max_wait_s!r}): give seconds >= 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may use. `item_timeout_s`: longest time for one item in one stage, then the run stops as stalled.
+
+    `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
+    """
+
+    item_timeout_s: float | None = None
+    max_bytes: int | Auto = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.item_timeout_s is not None and not self.item_timeout_s > 0:
+            raise UsageError(f"Limits(item_timeout_s={self.item_timeout_s!r}): give seconds > 0, or None.")
+        if self.max_bytes != "auto" and (not isinstance(self.max_bytes, int) or self.max_bytes < 1):
+            raise UsageError(f'Limits(max_bytes={self.max_bytes!r}): give bytes >= 1, or "auto".')
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """A function with its own number of threads: `stages=[Workers(load, 4), normalise]`."""
+
+    fn: Callable[..., Any]
+    n: int | Auto = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not callable(self.fn):
+            raise UsageError(f"Workers({self.fn!r}): the first argument must be callable.")
+        if self.n != "auto" and (not isinstance(self.n, int) or self.n < 1):
+            raise UsageError(f'Workers({self.fn!r}, {self.n!r}): give a number of threads >= 1, or "auto".')

@@ -1,0 +1,45 @@
+"""From what is to be done to who does it: steps grouped into stages of workers (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from penstock._engine.sizing import Window
+from penstock._engine.step import Stage, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
+
+    `serial`: only one thread at a time can be in it (a model that must not be called twice at once).
+    """
+
+    step: Step
+    workers: int | None = None
+    serial: bool = False
+
+
+def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
+    """Return the stages: neighbours without workers of their own are fused into one stage of `threads` workers.
+
+    Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A stage
+    that consists of nothing but a serial step gets one worker: more would only wait for each other.
+    """
+    numbered = list(enumerate(parts))
+    groups = groupby(numbered, key=lambda pair: -1 if pair[1].workers is None else pair[0])
+    stages = []
+    for _, group in groups:
+        members = [part for _, part in group]
+        workers = members[0].workers or (1 if all(part.serial for part in members) else threads)
+        name = "+".join(part.step.name for part in members)
+        stages.append(Stage(name, tuple(part.step for part in members), workers))
+    return stages
+
+
+def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
+    """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
+    need = 2 * sum(stage.workers for stage in stages) * max((stage.block or 1 for stage in stages), default=1)
+    return Window(max(32, need), max(16_384, need), max_bytes)

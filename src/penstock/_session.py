@@ -1,0 +1,159 @@
+"""A model with its stages and threads, ready for items: the engine without files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack
+from itertools import chain, islice
+from typing import Any
+
+from penstock._adapt import Loaded, Recipe, Request, closing_model, probes
+from penstock._contracts import Failure
+from penstock._engine.chunks import one_by_one
+from penstock._engine.flow import Flow
+from penstock._engine.pipeline import Pipeline
+from penstock._engine.statistics import PipelineStatistics
+from penstock._options import Auto, Batching
+from penstock._plan import stages_of, window_of
+from penstock.errors import Closed, ItemError
+
+PROBES = 16
+"""Items looked at to choose and check a model file before its answers count."""
+
+
+class Session:
+    """A model inside an application: `map` runs it over any iterable, in order, bounded and lazily.
+
+    An item is a path, bytes, an RGB uint8 array (H, W, 3), or whatever the first stage takes; a result is what a
+    record's `output` holds. The model is loaded with the first items, on which its answers are checked. Workers live
+    until `close`. Use it as a context manager.
+
+    Args:
+        model: an .onnx file, a function `predict(batch)`, or an object with such a method.
+        spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
+        preset: "imagenet" or "inception".
+        stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.
+        post: function `fn(item, output)` behind the model.
+        batch: items per call of the model: `Batching`, a number or "auto".
+        threads: threads that share the work, or "auto" (the CPU budget). A callable that declares no `concurrency` is
+            called by one thread at a time unless threads are given as a number.
+        runtime: "auto", "onnxruntime" or "openvino".
+        precision: "f32" unless asked otherwise.
+        device: "auto" or "cpu".
+
+    Raises:
+        UsageError: the request cannot be carried out as it stands.
+        ModelError: no runtime gives the right answers (raised by the first `map`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        spec: Any = None,
+        preset: str | None = None,
+        stages: Sequence[Any] = (),
+        post: Any = None,
+        batch: Batching | int | Auto = "auto",
+        threads: int | Auto = "auto",
+        runtime: str = "auto",
+        precision: str = "f32",
+        device: str = "auto",
+    ) -> None:
+        """Check the request; nothing is loaded or started before the first items come."""
+        request = Request(
+            model=model,
+            spec=spec,
+            preset=preset,
+            stages=stages,
+            post=post,
+            batch=batch,
+            threads=threads,
+            runtime=runtime,
+            precision=precision,
+            device=device,
+        )
+        self._recipe = Recipe(request, positional=True)
+        self._linger_s = request.batching.max_wait_s
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._loaded: Loaded | None = None
+        self._pipeline: Pipeline | None = None
+        self._closed = False
+
+    def __enter__(self) -> Session:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the session."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show state and stages."""
+        state = "closed" if self._closed else repr(self._pipeline) if self._pipeline else "not started"
+        return f"<Session {state}>"
+
+    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield the result of each item, in order, reading `items` no further ahead than the window.
+
+        Raises ItemError at the place of an item that failed, naming it and why; and what `items` itself raises.
+        """
+        head = list(islice(iterator := iter(items), PROBES if isinstance(items, Sized) else 1))
+        pipeline = self._started(head)
+        window = window_of([post.stage for post in pipeline.posts], _quarter_of_memory())
+        linger = None if isinstance(items, Sized) else self._linger_s
+        with pipeline.flow(one_by_one(chain(head, iterator)), window, linger_s=linger) as flow:
+            yield from _results(flow)
+
+    def close(self) -> None:
+        """Stop the workers and free the model; idempotent. A `map` that is still being read raises `Cancelled`."""
+        with self._lock:
+            self._closed = True
+        self._stack.close()
+
+    def statistics(self) -> PipelineStatistics:
+        """Return a snapshot of the stages: busy seconds, items, failures, queue levels, items of each worker."""
+        return self._pipeline.statistics() if self._pipeline else PipelineStatistics(running=False)
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The numbers chosen, with the measurements behind them; empty before the first items came."""
+        if self._loaded is None or self._pipeline is None:
+            return {}
+        return {
+            **self._loaded.choices,
+            "stages": {post.stage.name: post.stage.workers for post in self._pipeline.posts},
+            "measurements": list(self._loaded.measurements),
+        }
+
+    def _started(self, head: list[Any]) -> Pipeline:
+        with self._lock:
+            if self._closed:
+                raise Closed("The session is closed: make a new one.")
+            if self._pipeline is None:
+                before = self._recipe.before()
+                loaded = self._recipe.load(lambda n: probes(before, head, n), None)
+                self._stack.enter_context(closing_model(loaded))
+                parts = [*before, self._recipe.model_part(loaded), *self._recipe.after()]
+                self._pipeline = self._stack.enter_context(Pipeline(stages_of(parts, self._recipe.threads)))
+                self._loaded = loaded
+            return self._pipeline
+
+
+def _results(flow: Flow) -> Iterator[Any]:
+    for parcel in flow:
+        if not parcel.failed:
+            yield from parcel.values
+            continue
+        for item, value in zip(parcel.items, parcel.values, strict=True):
+            if type(value) is Failure:
+                raise ItemError(f"item {item} failed in stage {value.stage!r}: {value.type}: {value.message}")
+            yield value
+
+
+def _quarter_of_memory() -> int:
+    from penstock._devices import memory_budget
+
+    return memory_budget() // 4

@@ -1,0 +1,48 @@
+"""What every test shares: deterministic property tests, no thread or process left over, and the real data."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVING_S = 5.0
+
+# The same examples on every run and on every machine; no database of examples is left in the tree.
+settings.register_profile(
+    "penstock",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("penstock")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over() -> Iterator[None]:
+    """Fail a test that leaves a thread or a child process behind (rule 4: everything has an owner)."""
+    before = set(threading.enumerate())
+    children = {process.pid for process in multiprocessing.active_children()}
+    yield
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in started:
+        thread.join(timeout=LEAVING_S)
+    alive = [thread.name for thread in started if thread.is_alive()]
+    alive += [process.name for process in multiprocessing.active_children() if process.pid not in children]
+    assert not alive, f"left over after the test: {', '.join(alive)}"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real photos, lines and models; skips where it is absent."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the real photos and models are not on this machine (../shared/data)")
+    return path
