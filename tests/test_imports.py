@@ -19,13 +19,13 @@ SRC = ROOT / "src" / "penstock"
 # From the ground up. A unit (a module or a package of penstock) imports units of lower layers and itself, nothing else.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("_contracts", "_options", "_devices"),
+    ("_contracts", "_options", "_devices", "_budget", "_interrupt"),
     ("_spec", "_engine"),
-    ("_decode",),
+    ("_decode", "_plan"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
-    ("_models",),
-    ("_plan", "_adapt"),
-    ("_session", "_feed"),
+    ("_models", "_job"),
+    ("_adapt",),
+    ("_drive", "_session", "_feed"),
     ("_api", "serve", "cluster"),
     ("__init__", "_demo"),
     ("_cli",),

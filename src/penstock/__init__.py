@@ -9,9 +9,6 @@ from penstock._contracts import Failure, Item
 from penstock._options import Batching, Limits, Workers
 from penstock._spec import InputSpec, OutputSpec, Spec
 
-if TYPE_CHECKING:
-    __version__: str
-
 __all__ = [
     "Batching",
     "Failure",
@@ -24,11 +21,14 @@ __all__ = [
     "errors",
 ]
 
+if TYPE_CHECKING:
+    __version__: str
+else:  # a type checker must not take every misspelt name for this one
 
-def __getattr__(name: str) -> str:
-    """Return `__version__` when it is asked for: reading it from the metadata costs as much as the whole import."""
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> str:
+        """Return `__version__` when it is asked for: reading it from the metadata costs as much as the whole import."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("penstock")
-    raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+            return version("penstock")
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -13,7 +13,8 @@ import numpy as np
 
 from penstock._contracts import Item, Model, Predict
 from penstock._engine.step import Step
-from penstock._models.callables import CallableModel, describe_function
+from penstock._models.callables import CallableModel
+from penstock._models.source_hash import describe
 from penstock._options import Auto, Batching, Workers
 from penstock._plan import Part
 from penstock._spec import Spec, find_spec
@@ -54,6 +55,7 @@ class Request:
                 raise UsageError(f"{name}={value!r} is not known here; use one of {', '.join(known)}.")
         if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
             raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
+        _ = self.batching  # checks itself
         for stage in self.stages:
             if not isinstance(stage, Workers) and not callable(stage):
                 raise UsageError(f"stages: {stage!r} is neither a function nor Workers(function, n).")
@@ -109,15 +111,15 @@ class Recipe:
         return {
             "model": self._describe_model(),
             "spec": None if self.spec is None else self.spec.to_dict(),
-            "stages": [describe_function(stage.fn) for stage in self._stages],
-            "post": None if self.request.post is None else describe_function(_function(self.request.post)),
+            "stages": [describe(stage.fn) for stage in self._stages],
+            "post": None if self.request.post is None else describe(_function(self.request.post)),
             "precision": self.request.precision,
             "decoder": choose_decoder() if self._decodes else None,
         }
 
     def _describe_model(self) -> dict[str, Any]:
         if self._file is None:
-            return describe_function(self.request.model)
+            return describe(self.request.model)
         from penstock._models.choose import describe_file
 
         return describe_file(self._file)
@@ -139,7 +141,7 @@ class Recipe:
         if self.spec is not None:
             from penstock._preprocess import make
 
-            parts.append(Part(Step.of("preprocess", make(self.spec.input, in_graph=self._file is not None))))
+            parts.append(Part(Step.of("preprocess", make(self.spec.input))))
         return parts
 
     def _decode_step(self) -> Step:
@@ -177,8 +179,10 @@ class Recipe:
         return Loaded(chosen.model, chosen.batch_size, chosen.choices(), tuple(chosen.measurements))
 
     def _load_callable(self) -> Loaded:
-        concurrent = self.request.threads != "auto"
-        model = CallableModel(self.request.model, concurrent=concurrent, stack=self.spec is not None)
+        # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
+        concurrency = None if self.request.threads == "auto" else "concurrent"
+        spec = None if self.spec is None else self.spec.input
+        model = CallableModel(self.request.model, spec=spec, concurrency=concurrency)
         size = self.request.batching.max_size
         size = CALLABLE_BATCH if size == "auto" else size
         return Loaded(model, size, {"runtime": "python", "batch": size})
@@ -281,7 +285,7 @@ def probes(before: Sequence[Part], entries: Iterable[Any], n: int) -> list[Any]:
                 break
             try:
                 for fn in functions:
-                    value = fn(value)  # noqa: PLW2901 - each step takes what the one before gave
+                    value = fn(value)
             except Exception:  # noqa: BLE001, S112 - not lost: the run meets the item again and records its failure
                 continue
             prepared.append(value)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from penstock._adapt import Loaded, Recipe, Request, closing_model, probes
+from penstock._adapt import Recipe, Request, closing_model, probes
 from penstock._budget import Budget
 from penstock._contracts import Source
 from penstock._drive import Drive, Orders
@@ -18,8 +18,10 @@ from penstock._interrupt import Interrupts
 from penstock._job import CHOICES, COMMAND, Job, job_folder
 from penstock._options import Auto, Batching, Limits
 from penstock._plan import Part
-from penstock._sinks import open_sink
-from penstock._sources import check_duplicates, open_source
+from penstock._sinks.opening import open_sink
+from penstock._sources.duplicates import check_duplicates
+from penstock._sources.opening import open_source
+from penstock._telemetry.progress import Mode
 from penstock._telemetry.report import Report
 from penstock.errors import UsageError
 
@@ -27,7 +29,7 @@ PROBES = 32
 """Items looked at (some may be broken) to choose and check a model file before its answers count."""
 
 
-def run(
+def run(  # noqa: PLR0913 - one of the three heads
     source: Any,
     model: Any,
     *,
@@ -49,7 +51,7 @@ def run(
     limit: int | None = None,
     fresh: bool = False,
     retry: bool = False,
-    progress: str = "quiet",
+    progress: Mode = "quiet",
 ) -> Report:
     """Run `model` over `source` into `out` and return the report; the same call after a crash goes on where it stopped.
 
@@ -122,7 +124,7 @@ class Task:
         self._source = source
         self._recipe = recipe
         self._retry = retry
-        self._values = source if source.positional else ()
+        self._values: Iterable[Any] = source if source.positional else ()
         self._head: list[Any] = []
 
     def list_items(self, job: Job, *, order: bool) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock._telemetry.progress import Mode
     from penstock._telemetry.report import Report
 
 EPILOG = """\
@@ -18,7 +19,8 @@ examples:
   penstock run photos/ --model flowers.onnx --out flowers.jsonl      (flowers.toml beside the model is its spec)
   penstock failures results/ ; penstock retry results/
 The same command goes on where an interrupted or killed one stopped.
-exit codes: 0 all done, 1 some items failed, 2 usage or refusal, 3 stopped, 4 stalled, 5 audit failed, 130/143 interrupted
+exit codes: 0 all done, 1 some items failed, 2 refused before any work, 3 stopped, 4 stalled, 5 audit failed,
+130 and 143 interrupted
 """
 
 
@@ -126,7 +128,7 @@ def _number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
 
 
-def _progress(given: argparse.Namespace) -> str:
+def _progress(given: argparse.Namespace) -> Mode:
     return "quiet" if given.quiet else "json" if given.json else "auto"
 
 

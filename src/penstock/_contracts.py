@@ -116,7 +116,7 @@ class Sink(Protocol):
         ...
 
     def publish(self) -> None:
-        """Put a prepared rewrite in the place of the output by rename; also called on open if the state says so."""
+        """Put a prepared rewrite in the place of the output by rename; after a kill, `open` with its state does so."""
         ...
 
     def finish(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The run loop: what comes out of the pipeline goes to the sink and into the ledger, until all is done or it must stop."""
+"""The run loop: what comes out of the pipeline goes to the sink and into the ledger, until all is done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,13 @@ from penstock._budget import Budget
 from penstock._contracts import Item
 from penstock._engine.flow import Flow, Take
 from penstock._engine.pipeline import Pipeline
-from penstock._engine.statistics import FlowStatistics, PipelineStatistics, StepStatistics
+from penstock._engine.statistics import PipelineStatistics, StepStatistics
 from penstock._interrupt import Interrupts
 from penstock._job import Job
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._sinks.ledger import Counts
-from penstock._telemetry.progress import Progress
+from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.report import Report, steps_of
 from penstock.errors import StageError
 
@@ -35,7 +35,7 @@ class Orders:
     budget: Budget
     order: bool
     retry: bool
-    progress: str
+    progress: Mode
     planned: int | None
     todo: int | None
 
@@ -123,7 +123,7 @@ class Drive:
             **loaded.choices,
             "threads": threads,
             "stages": {stage.name: stage.workers for stage in statistics.stages},
-            "window": max((_most(flow) for flow in statistics.flows), default=0),
+            "window": max((flow.most_in_flight for flow in statistics.flows), default=0),
             "measurements": list(loaded.measurements),
         }
 
@@ -182,7 +182,3 @@ class Drive:
 
 def _slowest(statistics: PipelineStatistics) -> str:
     return max(steps_of(statistics), key=lambda step: step.busy_s).name
-
-
-def _most(flow: FlowStatistics) -> int:
-    return flow.most_in_flight

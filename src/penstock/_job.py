@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from penstock._contracts import Failure, Sink
 from penstock._engine.parcel import Parcel
 from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
 
-SINK_STATE, FINGERPRINT, CHOICES, COMMAND, PUBLISH = "sink", "fingerprint", "choices", "command", "publish"
+SINK_STATE, FINGERPRINT, CHOICES, COMMAND = "sink", "fingerprint", "choices", "command"
 
 
 def job_folder(out: Path) -> Path:
@@ -44,7 +44,7 @@ class Job:
         self._rows = 0
         self._failed_now = False
 
-    def __enter__(self) -> Job:
+    def __enter__(self) -> Self:
         """Take the lock, open the ledger and bring the sink to the last committed state."""
         with ExitStack() as stack:
             self._make_folder()
@@ -120,13 +120,10 @@ class Job:
     # ---- results
 
     def open_sink(self) -> Sink:
-        """Open the sink at the last committed state, completing a rewrite that was interrupted."""
+        """Open the sink at the last committed state, which completes a rewrite that was interrupted."""
         self.sink = self._open_sink(self.out, self.folder)
         self._stack.callback(self.sink.close)
         state = self.ledger.get(SINK_STATE)
-        if self.ledger.get(PUBLISH):
-            self.sink.publish()
-            self.remember(PUBLISH, False)
         self.sink.open(state)
         self._rows = int(state["rows"]) if state and self.sink.sequential else 0
         write_failures(self.ledger, self.folder / "failures.jsonl")
@@ -183,16 +180,15 @@ class Job:
         write_failures(self.ledger, self.folder / "failures.jsonl")
 
     def _rewrite(self, *, by_input: bool) -> None:
-        """Write the output anew in the right order. The ledger switches over first, the rename follows, or follows
-        when the job is opened again.
+        """Write the output anew in the right order: the ledger switches over first, then the rename follows.
+
+        After a kill between the two, opening the job completes the rename.
         """
         state = self.sink.rewrite(self.ledger.places(by_input=by_input))
         with self.ledger.transaction():
             self.ledger.renumber(by_input=by_input)
             self.ledger.put(SINK_STATE, state)
-            self.ledger.put(PUBLISH, True)
         self.sink.publish()
-        self.remember(PUBLISH, False)
         self._rows = int(state["rows"])
 
     def audit(self, *, planned: int, complete: bool) -> Counts:

@@ -25,15 +25,15 @@ class Part:
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
     """Return the stages: neighbours without workers of their own are fused into one stage of `threads` workers.
 
-    Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A stage
-    that consists of nothing but a serial step gets one worker: more would only wait for each other.
+    Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A serial
+    step is a stage of its own with one worker: fused, the other workers would wait for it and do nothing else.
     """
     numbered = list(enumerate(parts))
-    groups = groupby(numbered, key=lambda pair: -1 if pair[1].workers is None else pair[0])
+    groups = groupby(numbered, key=lambda pair: pair[0] if pair[1].workers or pair[1].serial else -1)
     stages = []
     for _, group in groups:
         members = [part for _, part in group]
-        workers = members[0].workers or (1 if all(part.serial for part in members) else threads)
+        workers = 1 if members[0].serial else members[0].workers or threads
         name = "+".join(part.step.name for part in members)
         stages.append(Stage(name, tuple(part.step for part in members), workers))
     return stages

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Self
 
 from penstock._adapt import Loaded, Recipe, Request, closing_model, probes
 from penstock._contracts import Failure
@@ -47,7 +47,7 @@ class Session:
         ModelError: no runtime gives the right answers (raised by the first `map`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one of the three heads
         self,
         model: Any,
         *,
@@ -82,7 +82,7 @@ class Session:
         self._pipeline: Pipeline | None = None
         self._closed = False
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

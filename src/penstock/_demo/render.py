@@ -1,4 +1,4 @@
-"""Text lines rendered for the demo: the same seed gives the same folder, whatever the count before it.
+"""Text lines rendered for the demo: the same seed gives the same lines, however many are asked for.
 
 Only Pillow and NumPy are needed. The training script renders with this file too, so what the shipped recognisers were
 trained on is what the demo shows them, with other seeds.
@@ -134,6 +134,11 @@ def render_sample(seed: int, index: int, fonts: FontSet) -> tuple[str, Gray]:
     return text, render_line(text, font, rng)
 
 
+def samples(seed: int, count: int, fonts: FontSet) -> Iterator[tuple[str, Gray]]:
+    """Text and image of the first `count` lines of the series `seed`, rendered as they are asked for."""
+    return (render_sample(seed, index, fonts) for index in range(count))
+
+
 def make_lines(folder: Path, count: int, seed: int, fonts: FontSet = "seen") -> dict[str, str]:
     """Write `count` lines as PNG files and `truth.csv` (columns path, text) into `folder`, made if need be.
 
@@ -142,8 +147,7 @@ def make_lines(folder: Path, count: int, seed: int, fonts: FontSet = "seen") -> 
     folder.mkdir(parents=True, exist_ok=True)
     digits = max(4, len(str(count - 1)))
     truth: dict[str, str] = {}
-    for index in range(count):
-        text, gray = render_sample(seed, index, fonts)
+    for index, (text, gray) in enumerate(samples(seed, count, fonts)):
         name = f"{index:0{digits}d}.png"
         Image.fromarray(gray).save(folder / name, compress_level=1)
         truth[name] = text
@@ -171,7 +175,6 @@ def _skew(mask: Image.Image, wear: _Wear) -> Image.Image:
 
 
 def _wear_out(mask: Image.Image, wear: _Wear, rng: np.random.Generator) -> Gray:
-    # Edges are grown before the blur, or it would mix in what lies outside the image.
     strokes = np.asarray(mask.filter(ImageFilter.GaussianBlur(wear.blur)), dtype=np.float32) / 255
     ramp = np.linspace(-wear.light / 2, wear.light / 2, mask.width, dtype=np.float32)
     gray = wear.paper + (wear.ink - wear.paper) * strokes + ramp
@@ -245,8 +248,3 @@ _TOKENS: tuple[Callable[[np.random.Generator], str], ...] = (
     _date,
     _mark,
 )
-
-
-def samples(seed: int, count: int, fonts: FontSet) -> Iterator[tuple[str, Gray]]:
-    """The first `count` lines of the series `seed`, one at a time."""
-    return (render_sample(seed, index, fonts) for index in range(count))

@@ -19,14 +19,23 @@ def positional(values: Iterable[Any], settled: Iterable[int]) -> Take:
     iterator = iter(values)
     done = iter(settled)
     state = {"at": 0, "skip": next(done, -1)}
+    failed: list[Exception] = []
 
     def take(n: int, block: int) -> Chunk | None:
+        if failed:
+            raise failed[0]
         _skip(iterator, done, state)
         begin = state["at"]
         end = _whole(begin + n, block)
         if begin <= state["skip"] < end:
             end = state["skip"]
-        chunk = list(islice(iterator, end - begin))
+        chunk: list[Any] = []
+        try:
+            chunk.extend(islice(iterator, end - begin))
+        except Exception as error:  # noqa: BLE001 - raised again by the next call
+            if not chunk:
+                raise
+            failed.append(error)  # what was read before it is handed on first
         if not chunk:
             return None
         state["at"] = begin + len(chunk)

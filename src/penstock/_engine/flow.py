@@ -180,7 +180,7 @@ class Flow:
         try:
             while (n := self._wait_for_room()) is not None:
                 begun = time.perf_counter()
-                chunk = self._take(n, self._pipeline.block)
+                chunk = self._take(n, 1 if self._linger_s is not None else self._pipeline.block)
                 spent = time.perf_counter() - begun
                 if chunk is None:
                     break

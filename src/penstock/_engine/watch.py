@@ -64,7 +64,7 @@ class Watch:
         lease = worker.lease
         if lease is None:
             return f"{worker.thread.name} was stuck and has moved on."
-        held = lease.parcel.items if lease.step.block else lease.parcel.items[len(lease.out) :][:1]
+        held = lease.parcel.items[len(lease.out) :][: lease.step.block or 1]
         names = [str(item.id if isinstance(item, Item) else item) for item in held]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         waited = time.perf_counter() - lease.begun

@@ -15,7 +15,8 @@ from penstock.errors import ModelError, UsageError
 LOADING = threading.RLock()
 """Held while a model is built: ONNX Runtime's session creation is not safe from several threads.
 
-Reentrant, because a user's `load` may load models of ours."""
+Reentrant, because a user's `load` may load models of ours.
+"""
 
 # A StringStringEntryProto with key "location" (onnx.proto, TensorProto.external_data); its value names the file.
 _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f])", re.DOTALL)

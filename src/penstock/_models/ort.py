@@ -59,7 +59,7 @@ class OrtModel:
         self.precision = precision
         self.settings = {"intra_threads": 1, "qdq": True, "in_graph": True} | dict(settings or {})
         self.normalises = "no" if spec is None else "numpy"
-        self.version = _module(self.name).__version__
+        self.version = version()
         self._session: Any = _session(file, self._with_normalisation(file, spec), self.settings)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.ports = _ports(self._session)
@@ -114,18 +114,23 @@ class OrtModel:
         return changed
 
 
-def _module(model: str) -> Any:
+def version() -> str:
+    """Return the installed version. Raises MissingDependency without one."""
+    return str(_module().__version__)
+
+
+def _module() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependency.of("onnxruntime", "onnx", f"running {model} on ONNX Runtime") from error
+        raise MissingDependency.of("onnxruntime", "onnx", "running models on ONNX Runtime") from error
     # Also silences the hunt for GPUs that a CPU build goes on at its first session.
     onnxruntime.set_default_logger_severity(_FATAL)
     return onnxruntime
 
 
 def _session(file: ModelFile, changed: bytes | None, settings: Mapping[str, Any]) -> Any:
-    ort = _module(file.name)
+    ort = _module()
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings["intra_threads"]
     options.inter_op_num_threads = 1

@@ -51,10 +51,9 @@ class OvModel:
         self.name = file.name
         self.precision = precision
         self.settings = {"streams": 1, "threads": 1, "fold": True, "in_graph": True} | dict(settings or {})
-        openvino = _module(self.name)
-        self.version = openvino.__version__
+        self.version = version()
         self._description = file.describe()
-        self._core = openvino.Core()
+        self._core = _module().Core()
         _refuse_precision(self._core, precision)
         model = _read(self._core, file, fold=self.settings["fold"])
         self.normalises = "no" if spec is None else "graph" if self.settings["in_graph"] else "numpy"
@@ -133,11 +132,16 @@ class OvModel:
                 raise refused(file.path, "OpenVINO", error) from error
 
 
-def _module(model: str) -> Any:
+def version() -> str:
+    """Return the installed version. Raises MissingDependency without one."""
+    return str(_module().__version__).partition("-")[0]
+
+
+def _module() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependency.of("openvino", "openvino", f"running {model} on OpenVINO") from error
+        raise MissingDependency.of("openvino", "openvino", "running models on OpenVINO") from error
     return openvino
 
 
@@ -153,9 +157,9 @@ def _refuse_precision(core: Any, precision: str) -> None:
 
 def _read(core: Any, file: ModelFile, *, fold: bool) -> Any:
     source: Any = str(file.path)
-    if fold and can_fold(file):
-        source = graph.fold_weights(file.data)
     try:
+        if fold and can_fold(file):
+            source = graph.fold_weights(file.data)
         return core.read_model(source)
     except Exception as error:
         raise refused(file.path, "OpenVINO", error) from error
@@ -186,4 +190,4 @@ def _shape(shape: Any) -> tuple[Dim, ...] | None:
 
 
 def _dtype(value: Any) -> str:
-    return np.dtype(value.element_type.to_dtype()).name
+    return str(np.dtype(value.element_type.to_dtype()).name)

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from penstock._contracts import Failure, Item
 from penstock.errors import LedgerError
@@ -113,7 +113,7 @@ class Ledger:
             self._db.close()
             raise
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -235,9 +235,7 @@ class Ledger:
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Note outcomes; call inside a transaction together with the sink's state."""
-        self._db.executemany(
-            _UPSERT, ((o.position, o.id, FAILED if o.failure else DONE, o.place) for o in outcomes)
-        )
+        self._db.executemany(_UPSERT, ((o.position, o.id, FAILED if o.failure else DONE, o.place) for o in outcomes))
         failed = [o for o in outcomes if o.failure]
         if failed or self._has_failures():
             # An item that is done now has no failure any more; one that failed again has a new one.
@@ -261,7 +259,7 @@ class Ledger:
     def failures(self, limit: int = -1) -> Iterator[dict[str, Any]]:
         """Yield the failures in input order as records: id, stage, model, type, message, attempts."""
         names = ("id", "stage", "model", "type", "message", "attempts")
-        query = f"SELECT {', '.join(names)} FROM failures ORDER BY position, model LIMIT ?"
+        query = "SELECT id, stage, model, type, message, attempts FROM failures ORDER BY position, model LIMIT ?"
         for row in self._db.execute(query, (limit,)):
             yield dict(zip(names, row, strict=True))
 
@@ -270,7 +268,7 @@ class Ledger:
     def places(self, *, by_input: bool) -> Iterator[int]:
         """Yield the place of every result to keep, in input order or in the order they were written."""
         order = "position" if by_input else "place"
-        query = f"SELECT place FROM items WHERE state = 1 AND place IS NOT NULL ORDER BY {order}"
+        query = f"SELECT place FROM items WHERE state = 1 AND place IS NOT NULL ORDER BY {order}"  # noqa: S608
         yield from (row[0] for row in self._db.execute(query))
 
     def out_of_order(self) -> bool:
@@ -284,10 +282,9 @@ class Ledger:
     def renumber(self, *, by_input: bool) -> None:
         """Give the results the places they have after a rewrite in that order."""
         order = "position" if by_input else "place"
-        self._db.execute(
-            f"UPDATE items SET place = r.rank FROM (SELECT position AS p, row_number() OVER (ORDER BY {order}) - 1 "
-            "AS rank FROM items WHERE state = 1 AND place IS NOT NULL) AS r WHERE items.position = r.p"
-        )
+        ranked = f"SELECT position AS p, row_number() OVER (ORDER BY {order}) - 1 AS rank FROM items "  # noqa: S608
+        ranked += "WHERE state = 1 AND place IS NOT NULL"
+        self._db.execute(f"UPDATE items SET place = r.rank FROM ({ranked}) AS r WHERE items.position = r.p")  # noqa: S608
 
     def done_ids(self) -> Iterator[int | str]:
         """Yield the ids of all results, vanished ones too."""
@@ -309,7 +306,11 @@ def write_failures(ledger: Ledger, path: Path) -> None:
             file.write(json.dumps(_printable(failure), ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path) if n else (temporary.unlink(), path.unlink(missing_ok=True))
+    if n:
+        temporary.replace(path)
+        return
+    temporary.unlink()
+    path.unlink(missing_ok=True)
 
 
 def _printable(failure: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The demo: text lines rendered with real fonts, read by real models that were trained on such lines."""

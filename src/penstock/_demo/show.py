@@ -1,0 +1,48 @@
+"""`penstock demo`: render lines, read them with a trained model through `penstock.run`, compare with the truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+LINES = 1000
+SEED = 2026
+GOAL = 0.95
+"""Share of lines that must be read without one mistake; below it the demo fails."""
+MODEL = Path(__file__).with_name("models") / "lines_a.onnx"
+
+
+def demo(folder: Path) -> int:
+    """Render LINES lines under `folder`, read them, print accuracy and rate; return 0, or 1 where the goal is missed."""
+    import penstock
+    from penstock._demo.render import make_lines
+
+    pictures, out = folder / "lines", folder / "lines.jsonl"
+    print(f"rendering {LINES:,} lines of text into {pictures}/ ...")
+    truth = _truth(pictures) or make_lines(pictures, LINES, SEED)
+    print(f"penstock run {pictures}/ --model {MODEL.name} --out {out}")
+    report = penstock.run(pictures, MODEL, out=out, fresh=True, progress="auto")
+    print(report)
+    read = _read(out)
+    exact = sum(read.get(name) == text for name, text in truth.items()) / len(truth)
+    print(f"{exact:.1%} of the lines are read without a mistake (the goal is {GOAL:.0%}); one of them:")
+    print(f"  {next(iter(truth))}: {next(iter(read.values()))!r}")
+    print(f"the answers: {out}")
+    return 0 if exact >= GOAL and report.exit_code == 0 else 1
+
+
+def _truth(pictures: Path) -> Mapping[str, str]:
+    """Return the truth of lines rendered by an earlier demo, empty where they are not all there."""
+    table = pictures / "truth.csv"
+    if not table.is_file() or len(list(pictures.glob("*.png"))) != LINES:
+        return {}
+    with table.open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row["text"] for row in csv.DictReader(file)}
+
+
+def _read(out: Path) -> dict[str, str]:
+    with out.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    return {record["id"]: record["output"]["text"] for record in records}

@@ -1,0 +1,80 @@
+"""The truth about a model file, and the check that every loaded model passes before its answers count."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from penstock._contracts import Model, Predict
+from penstock._models.agreement import Agreement, compare
+from penstock._models.candidates import reference_candidate
+from penstock._models.drill import rows_of_all
+from penstock._spec import InputSpec
+from penstock.errors import ItemError, ModelError, UsageError
+
+REFERENCE_S = 0.5
+"""Time for the reference's rows; slow models are checked on fewer items, but on MIN_CHECKED at least."""
+MIN_CHECKED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Items and the rows that the reference gives for them; `said` names the reference."""
+
+    items: list[Any]
+    rows: list[Any]
+    said: str
+
+
+@contextmanager
+def reference(path: str | os.PathLike[str], spec: InputSpec | None) -> Iterator[Predict]:
+    """Give the `predict` of a plain, single-threaded session: the truth that others are held against.
+
+    ONNX Runtime with its default settings, or OpenVINO with one stream at f32 where that alone is installed.
+    Normalisation is numpy's, outside the graph.
+    """
+    model = reference_candidate().load(path, spec)
+    try:
+        with model.worker() as predict:
+            yield predict
+    finally:
+        model.close()
+
+
+def truth_of(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence[Any]) -> Truth:
+    """Return the reference's rows for `items`, or for the first of them that fit into REFERENCE_S.
+
+    Items that the reference cannot run are left out: they fail in the run, each for itself. Raises ModelError where it
+    can run none of them, UsageError where there are none.
+    """
+    if not items:
+        raise UsageError("choosing how to run a model needs at least one real item to check its answers on.")
+    kept: list[Any] = []
+    rows: list[Any] = []
+    errors: list[ItemError] = []
+    begun = time.perf_counter()
+    with reference(path, spec) as predict:
+        for item in items:
+            try:
+                rows.extend(predict([item]))
+                kept.append(item)
+            except ItemError as error:
+                errors.append(error)
+            if len(kept) >= MIN_CHECKED and time.perf_counter() - begun > REFERENCE_S:
+                break
+    if not kept:
+        raise ModelError(f"the model ran none of the first {len(errors)} items: {errors[0]}") from errors[0]
+    return Truth(kept, rows, f"one plain, single-threaded {reference_candidate().runtime} session")
+
+
+def check(model: Model, truth: Truth, threads: int, batch: int = 1) -> Agreement:
+    """Return how the model agrees with the truth when `threads` threads each run all items at the same time.
+
+    Some faults are drawn at random for each compile, so this is asked of every loaded model, not of a kind of model.
+    """
+    answers = rows_of_all(model, truth.items, threads, batch)
+    return compare([row for rows in answers for row in rows], truth.rows * threads)

@@ -1,0 +1,216 @@
+"""Which runtime, settings and batch size run a model file fastest here, among those whose answers are right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock._models import graph, ort, ov
+from penstock._models.agreement import Agreement
+from penstock._models.candidates import Candidate, RuntimeModel, candidates, installed, usable
+from penstock._models.checking import Truth, check, truth_of
+from penstock._models.race import Lap, race
+from penstock._options import Auto
+from penstock._spec import InputSpec
+from penstock.errors import MissingDependency, ModelError, PenstockError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked of a choice: the calling threads there will be, and what is not left to it."""
+
+    threads: int
+    runtime: str = "auto"
+    precision: str = "f32"
+    batch: int | Auto = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A loaded, checked model and why it is this one.
+
+    `choices` (JSON values) is what `load_as` needs to load exactly this again. `measurements`: one dict for each thing
+    tried: runtime, version, precision, settings, batch, items_per_s (None: not timed), max_rel (None: not checked) and
+    verdict. `agreement` is the chosen model's with the `reference`.
+    """
+
+    model: RuntimeModel
+    batch_size: int
+    choices: dict[str, Any]
+    agreement: Agreement
+    reference: str
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+
+
+def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence[Any], wanted: Wanted) -> Chosen:
+    """Return the fastest way to run the model at `path` whose answers on `items` are the reference's.
+
+    `items` are real ones, as the model will get them (uint8 (H, W, C) with a `spec`, else arrays as the model takes
+    them less the batch axis); 16 are plenty. For mobilenets it takes about four seconds.
+
+    Raises UsageError or MissingDependency for what cannot be, ModelError where no way to run the file is right.
+    """
+    runtimes = usable(wanted.runtime, wanted.precision)
+    choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    try:
+        choice.load(candidates(path, runtimes, wanted.precision, wanted.threads))
+        return choice.fastest()
+    finally:
+        choice.close()
+
+
+def load_as(
+    path: str | os.PathLike[str],
+    spec: InputSpec | None,
+    choices: Mapping[str, Any],
+    items: Sequence[Any],
+    threads: int,
+) -> Chosen:
+    """Return the model loaded exactly as `choices` (from an earlier `Chosen`) say, and checked on `items`.
+
+    Raises UsageError or MissingDependency where what was chosen is not installed as it was, ModelError where the
+    answers are wrong.
+    """
+    candidate = Candidate(choices["runtime"], choices["precision"], dict(choices["settings"]))
+    _refuse_other_installation(candidate, choices["version"], spec)
+    wanted = Wanted(threads, candidate.runtime, candidate.precision, choices["batch"])
+    choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    try:
+        choice.load([candidate])
+        return choice.first()
+    finally:
+        choice.close()
+
+
+class _Choice:
+    """A choice in the making: owns the models it loaded until one is chosen."""
+
+    def __init__(self, path: str | os.PathLike[str], spec: InputSpec | None, wanted: Wanted, truth: Truth) -> None:
+        self._path = path
+        self._spec = spec
+        self._wanted = wanted
+        self._truth = truth
+        self._first_batch = 1 if wanted.batch == "auto" else wanted.batch
+        self._laps: list[Lap] = []
+        self._agreements: dict[int, Agreement] = {}
+        self._refused: list[dict[str, Any]] = []
+        self._wrong: list[str] = []
+        self._errors: list[PenstockError] = []
+        self._loaded: list[RuntimeModel] = []
+
+    def load(self, tried: list[Candidate]) -> None:
+        """Load and check every candidate; keep the right ones. Raises where there is none."""
+        for candidate in tried:
+            try:
+                model = candidate.load(self._path, self._spec)
+            except PenstockError as error:
+                self._errors.append(error)
+                self._refused.append(_measured(candidate, self._first_batch, verdict=f"not loaded: {error}"))
+                continue
+            self._loaded.append(model)
+            lap = Lap(candidate, model, self._first_batch)
+            if self._agrees(lap):
+                self._laps.append(lap)
+        if not self._laps:
+            raise self._nothing_right()
+
+    def fastest(self) -> Chosen:
+        """Time what is left, and return the fastest that is right at its batch size too."""
+        timed = race(self._laps, self._truth.items, self._wanted.threads, try_batches=self._wanted.batch == "auto")
+        for lap in timed:
+            if self._agrees(lap):  # again, at its batch size, after all it has run
+                return self._chosen(lap, timed)
+        raise self._nothing_right()
+
+    def first(self) -> Chosen:
+        """Return the only candidate, untimed, after a second check."""
+        if not self._agrees(self._laps[0]):
+            raise self._nothing_right()
+        return self._chosen(self._laps[0], [])
+
+    def close(self) -> None:
+        """Free every model that was loaded and not chosen."""
+        while self._loaded:
+            self._loaded.pop().close()
+
+    def _agrees(self, lap: Lap) -> bool:
+        try:
+            agreement = check(lap.model, self._truth, self._wanted.threads, lap.batch)
+        except PenstockError as error:
+            self._refuse(lap, None, f"failed on items that the reference runs: {error}")
+            return False
+        if not agreement.within(lap.candidate.precision):
+            self._refuse(lap, agreement, f"wrong answers {agreement}")
+            return False
+        self._agreements[id(lap)] = agreement
+        return True
+
+    def _refuse(self, lap: Lap, agreement: Agreement | None, why: str) -> None:
+        self._wrong.append(f"{lap.candidate} with batches of {lap.batch}: {why}")
+        self._refused.append(_measured(lap.candidate, lap.batch, lap, agreement, f"refused: {why}"))
+
+    def _chosen(self, lap: Lap, timed: list[Lap]) -> Chosen:
+        self._loaded.remove(lap.model)
+        agreement = self._agreements[id(lap)]
+        tried = [
+            _measured(other.candidate, other.batch, other, self._agreements.get(id(other)), _verdict(other, lap))
+            for other in timed
+        ]
+        return Chosen(lap.model, lap.batch, _choices(lap), agreement, self._truth.said, tried + self._refused)
+
+    def _nothing_right(self) -> PenstockError:
+        if not self._wrong:
+            return self._errors[0]
+        tried = "\n  ".join([*self._wrong, *map(str, self._errors)])
+        return ModelError(
+            f"no way to run {os.fspath(self._path)!r} here gives the answers of {self._truth.said} on "
+            f"{len(self._truth.items)} items:\n  {tried}\nTry another runtime= or precision=, or another version of it."
+        )
+
+
+def _choices(lap: Lap) -> dict[str, Any]:
+    return {
+        "runtime": lap.candidate.runtime,
+        "version": lap.model.version,
+        "precision": lap.candidate.precision,
+        "settings": lap.candidate.settings,
+        "batch": lap.batch,
+    }
+
+
+def _measured(
+    candidate: Candidate, batch: int, lap: Lap | None = None, agreement: Agreement | None = None, verdict: str = ""
+) -> dict[str, Any]:
+    return {
+        "runtime": candidate.runtime,
+        "version": lap.model.version if lap else None,
+        "precision": candidate.precision,
+        "settings": candidate.settings,
+        "batch": batch,
+        "items_per_s": round(lap.rate, 1) if lap and lap.rates else None,
+        "max_rel": agreement.max_rel if agreement else None,
+        "verdict": verdict,
+    }
+
+
+def _verdict(lap: Lap, winner: Lap) -> str:
+    if lap is winner:
+        return "chosen"
+    share = lap.rate / winner.rate
+    return f"{share:.2f} of the chosen one's rate" + ("" if share < 1 else ", too close to prefer it")
+
+
+def _refuse_other_installation(candidate: Candidate, version: str, spec: InputSpec | None) -> None:
+    begun = f"this job was begun with {candidate.runtime} {version}"
+    way_out = f"Install {candidate.runtime}=={version}, or start over with fresh=True (--fresh)."
+    if candidate.runtime not in installed():
+        raise UsageError(f"{begun}, which is not installed. {way_out}")
+    folded = candidate.settings.get("fold", False)
+    in_graph = spec is not None and candidate.runtime == ort.RUNTIME and candidate.settings.get("in_graph", False)
+    if (folded or in_graph) and not graph.available():
+        raise MissingDependency.of("onnx", "onnx", "going on with a job whose model was changed with it")
+    here = (ort if candidate.runtime == ort.RUNTIME else ov).version()
+    if here != version:
+        raise UsageError(f"{begun}; {here} is installed, and its answers may differ. {way_out}")

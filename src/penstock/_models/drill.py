@@ -1,0 +1,77 @@
+"""Running a model from several threads at once, to check its answers and to time it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from penstock._contracts import Model, Predict
+
+T = TypeVar("T")
+READY_TIMEOUT_S = 600.0
+"""Longest wait for all threads to stand at the start; a first call may compile for long, but not for ever."""
+
+
+def side_by_side(model: Model, threads: int, job: Callable[[Predict, int], T]) -> list[T]:
+    """Return what `job(predict, place)` gives in each of `threads` worker threads that start together."""
+    start = threading.Barrier(threads)
+
+    def work(place: int) -> T:
+        try:
+            with model.worker() as predict:
+                start.wait(READY_TIMEOUT_S)
+                return job(predict, place)
+        except BaseException:
+            start.abort()  # or the others would wait for this one
+            raise
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="penstock-drill") as pool:
+        futures = [pool.submit(work, place) for place in range(threads)]
+    errors = [error for future in futures if (error := future.exception(0)) is not None]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
+    return [future.result(0) for future in futures]
+
+
+def rows_of_all(model: Model, items: Sequence[Any], threads: int, batch: int) -> list[list[Any]]:
+    """Return the rows of all `items` from each of `threads` workers that run at the same time."""
+    return side_by_side(model, threads, lambda predict, _: in_batches(predict, items, batch))
+
+
+def in_batches(predict: Predict, items: Sequence[Any], batch: int) -> list[Any]:
+    """Return the rows of `items`, predicted `batch` at a time."""
+    rows: list[Any] = []
+    for begin in range(0, len(items), batch):
+        rows.extend(predict(items[begin : begin + batch]))
+    return rows
+
+
+def items_per_s(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> float:
+    """Return the items a second of `threads` workers together, over `slot_s` and at least one call each.
+
+    Items of one shape cost the same; where shapes differ, whole passes over all of them are timed, or candidates would
+    be compared on different items.
+    """
+    alike = same_shape(items)
+
+    def run(predict: Predict, place: int) -> float:
+        begin = place * len(items) // threads
+        done, started = 0, time.perf_counter()
+        while True:
+            predict([items[(begin + done + k) % len(items)] for k in range(batch)])
+            done += batch
+            spent = time.perf_counter() - started
+            if spent >= slot_s and (alike or done >= len(items)):
+                return done / spent
+
+    return sum(side_by_side(model, threads, run))
+
+
+def same_shape(items: Sequence[Any]) -> bool:
+    """Return whether all items have one shape."""
+    return len({np.shape(item) for item in items}) <= 1

@@ -1,0 +1,167 @@
+"""What a result is in JSON: one record an item, `{"id": ..., "output": ...}`."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock._contracts import Item
+from penstock._sinks.numbers import plain
+from penstock.errors import ItemError
+
+Array = npt.NDArray[Any]
+
+
+class Nulls:
+    """How many numbers were written as null because JSON has neither NaN nor infinity; counted by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._value = 0
+
+    def add(self, n: int) -> None:
+        """Count n more."""
+        with self._lock:
+            self._value += n
+
+    @property
+    def value(self) -> int:
+        """The count so far."""
+        with self._lock:
+            return self._value
+
+
+def record(item: Item | int, output: Any) -> dict[str, Any]:
+    """Return the record of one result."""
+    return {"id": item if isinstance(item, int) else item.id, "output": output}
+
+
+def to_json(row: dict[str, Any], nulls: Nulls) -> bytes:
+    """Return a record as one line of UTF-8 without its end.
+
+    numpy scalars become numbers, arrays nested lists, keys of dicts texts, NaN and infinities null (counted in `nulls`).
+
+    Raises:
+        ItemError: the output holds something JSON has no form for; the message says where and of which type.
+    """
+    try:
+        return _ENCODER.encode(row).encode()
+    except (TypeError, ValueError, RecursionError):
+        return _to_json_with_care(row, nulls)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return plain(value)
+    raise TypeError(type(value).__name__)
+
+
+# The fast way; whatever it refuses goes the careful way, which is the one that can say what is wrong.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=_default)
+
+
+def _to_json_with_care(row: dict[str, Any], nulls: Nulls) -> bytes:
+    cleaner = _Cleaner(row["id"])
+    try:
+        output = cleaner.clean(row["output"], "output")
+        text = json.dumps({**row, "output": output}, ensure_ascii=False, allow_nan=False)
+    except RecursionError as error:
+        raise ItemError(f"{row['id']!r}: the output is nested too deeply for JSON, or contains itself.") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise ItemError(f"{row['id']!r}: the output has no JSON form: {error}.") from error
+    nulls.add(cleaner.nulls)
+    # UTF-8 has no lone surrogates, JSON can write them as \udc80.
+    return _escape_surrogates(text).encode()
+
+
+def _escape_surrogates(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Cleaner:
+    """Makes plain values of one output, counting its nulls."""
+
+    def __init__(self, id_: Any) -> None:
+        self._id = id_
+        self.nulls = 0
+
+    def clean(self, value: Any, where: str) -> Any:
+        if value is None or isinstance(value, (str, int)):
+            return value
+        if isinstance(value, float):
+            return self._number(value)
+        if isinstance(value, dict):
+            return self._dict(value, where)
+        if isinstance(value, (list, tuple)):
+            return [self.clean(part, f"{where}[{i}]") for i, part in enumerate(value)]
+        if isinstance(value, (np.generic, np.ndarray)):
+            return self._numpy(value, where)
+        raise self._error(type(value).__name__, where)
+
+    def _number(self, value: float) -> float | None:
+        if math.isfinite(value):
+            return value
+        self.nulls += 1
+        return None
+
+    def _numpy(self, value: Array | np.generic, where: str) -> Any:
+        try:
+            return self.clean(plain(value), where)
+        except TypeError as error:
+            raise self._error(str(error), where) from error
+
+    def _dict(self, value: dict[Any, Any], where: str) -> dict[str, Any]:
+        cleaned: dict[str, Any] = {}
+        for key, part in value.items():
+            name = self._key(key, where)
+            if name in cleaned:
+                raise ItemError(f"{self._id!r}: {where} has two keys that are {name!r} in JSON.")
+            cleaned[name] = self.clean(part, f"{where}[{key!r}]")
+        return cleaned
+
+    def _key(self, key: Any, where: str) -> str:
+        if isinstance(key, str):
+            return key
+        if isinstance(key, np.generic):
+            key = plain(key)
+        if key is None or isinstance(key, (bool, int, float)):
+            return json.dumps(key)
+        raise self._error(type(key).__name__, f"a key of {where}")
+
+    def _error(self, kind: str, where: str) -> ItemError:
+        return ItemError(
+            f"{self._id!r}: {where} is of type {kind}, which JSON has no form for. Return numbers, texts, lists, dicts "
+            "or numpy arrays."
+        )
+
+
+def split_arrays(output: Any) -> tuple[Any, dict[str, Array]]:
+    """Return (the output with references in the place of its numpy arrays, the arrays by key).
+
+    A key is the path to the array, with `/`: `boxes`, `heads/0/mask`; `output` where the output is an array itself.
+    In the parts of a path `%` and `/` are written %25 and %2F, so that no two paths are one key. A reference says
+    `{"array": KEY, "dtype": "<f4", "shape": [4, 2]}`. Arrays of objects stay where they are: they have no exact form.
+    """
+    arrays: dict[str, Array] = {}
+    return _referred(output, (), arrays), arrays
+
+
+def _referred(value: Any, path: tuple[str, ...], arrays: dict[str, Array]) -> Any:
+    if isinstance(value, dict):
+        return {key: _referred(part, (*path, _escaped(key)), arrays) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_referred(part, (*path, str(i)), arrays) for i, part in enumerate(value)]
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        key = "/".join(path) if path else "output"
+        arrays[key] = value
+        return {"array": key, "dtype": value.dtype.str, "shape": list(value.shape)}
+    return value
+
+
+def _escaped(key: Any) -> str:
+    return str(key).replace("%", "%25").replace("/", "%2F")
