@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock import errors
+from penstock._api import run
 from penstock._contracts import Failure, Item
 from penstock._options import Batching, Limits, Workers
+from penstock._session import Session
 from penstock._spec import InputSpec, OutputSpec, Spec
+from penstock._telemetry.report import Report
 
 __all__ = [
     "Batching",
@@ -16,9 +19,12 @@ __all__ = [
     "Item",
     "Limits",
     "OutputSpec",
+    "Report",
+    "Session",
     "Spec",
     "Workers",
     "errors",
+    "run",
 ]
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from penstock._models.callables import CallableModel
 from penstock._models.source_hash import describe
 from penstock._options import Auto, Batching, Workers
 from penstock._plan import Part
-from penstock._spec import Spec, find_spec
+from penstock._spec import Spec
 from penstock.errors import UsageError
 
 CALLABLE_BATCH = 8
@@ -90,6 +90,8 @@ class Recipe:
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
     def _find_spec(self) -> Spec | None:
+        from penstock._spec import find_spec, spec_beside
+
         r = self.request
         said = r.spec is not None or r.preset is not None
         if self._file is None and not said:
@@ -98,8 +100,6 @@ class Recipe:
             return None
         if self._file is not None and not said and (self._positional or r.stages):
             # Items that the user prepared may go to the model as they are; a spec beside the model is used if there.
-            from penstock._spec import spec_beside
-
             if not spec_beside(self._file) and r.labels is None and r.top_k is None:
                 return None
         return find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
-from penstock._models.candidates import Candidate, RuntimeModel, candidates, installed, usable
+from penstock._models.candidates import Candidate, RuntimeModel, candidates, installed, reference_candidate, usable
 from penstock._models.checking import Truth, check, truth_of
 from penstock._models.race import Lap, race
 from penstock._options import Auto
@@ -33,13 +33,14 @@ class Chosen:
 
     `choices` (JSON values) is what `load_as` needs to load exactly this again. `measurements`: one dict for each thing
     tried: runtime, version, precision, settings, batch, items_per_s (None: not timed), max_rel (None: not checked) and
-    verdict. `agreement` is the chosen model's with the `reference`.
+    verdict. `agreement` is the chosen model's with the `reference`, or None where there was no item to check: then the
+    model is the reference itself, which needs no check.
     """
 
     model: RuntimeModel
     batch_size: int
     choices: dict[str, Any]
-    agreement: Agreement
+    agreement: Agreement | None
     reference: str
     measurements: list[dict[str, Any]] = field(default_factory=list)
 
@@ -54,6 +55,8 @@ def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence
     """
     runtimes = usable(wanted.runtime, wanted.precision)
     choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    if not items:
+        return choice.reference()
     try:
         choice.load(candidates(path, runtimes, wanted.precision, wanted.threads))
         return choice.fastest()
@@ -77,6 +80,8 @@ def load_as(
     _refuse_other_installation(candidate, choices["version"], spec)
     wanted = Wanted(threads, candidate.runtime, candidate.precision, choices["batch"])
     choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    if not items:
+        return choice.reference()
     try:
         choice.load([candidate])
         return choice.first()
@@ -129,6 +134,12 @@ class _Choice:
         if not self._agrees(self._laps[0]):
             raise self._nothing_right()
         return self._chosen(self._laps[0], [])
+
+    def reference(self) -> Chosen:
+        """Return the reference itself, for when there is nothing to check another model on."""
+        candidate = reference_candidate()
+        lap = Lap(candidate, candidate.load(self._path, self._spec), self._first_batch)
+        return Chosen(lap.model, lap.batch, _choices(lap), None, self._truth.said)
 
     def close(self) -> None:
         """Free every model that was loaded and not chosen."""

@@ -21,8 +21,8 @@ def open_sink(out: Path, job: Path) -> Sink:
     make = _SINKS.get(out.suffix.lower())
     if make is None:
         raise UsageError(
-            f"out={str(out)!r}: the suffix {out.suffix!r} is none that can be written. Give a folder (without a suffix), "
-            "or a name that ends in .jsonl, .parquet or .sqlite."
+            f"out={str(out)!r}: the suffix {out.suffix!r} is none that can be written. Give a folder (without a "
+            "suffix), or a name that ends in .jsonl, .parquet or .sqlite."
         )
     return make(out, job)
 

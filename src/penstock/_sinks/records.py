@@ -44,7 +44,7 @@ def record(item: Item | int, output: Any) -> dict[str, Any]:
 def to_json(row: dict[str, Any], nulls: Nulls) -> bytes:
     """Return a record as one line of UTF-8 without its end.
 
-    numpy scalars become numbers, arrays nested lists, keys of dicts texts, NaN and infinities null (counted in `nulls`).
+    numpy scalars become numbers, arrays nested lists, keys texts, NaN and infinities null (counted in `nulls`).
 
     Raises:
         ItemError: the output holds something JSON has no form for; the message says where and of which type.
