@@ -18,7 +18,7 @@ from penstock._engine.parcel import Parcel
 from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
 
-SINK_STATE, FINGERPRINT, CHOICES, COMMAND = "sink", "fingerprint", "choices", "command"
+SINK_STATE, FINGERPRINT, CHOICES, COMMAND, DISORDER = "sink", "fingerprint", "choices", "command", "disorder"
 
 
 def job_folder(out: Path) -> Path:
@@ -43,6 +43,8 @@ class Job:
         self._outcomes: list[Outcome] = []
         self._rows = 0
         self._failed_now = False
+        self._highest = -1
+        self._disorder = False
 
     def __enter__(self) -> Self:
         """Take the lock, open the ledger and bring the sink to the last committed state."""
@@ -126,6 +128,8 @@ class Job:
         state = self.ledger.get(SINK_STATE)
         self.sink.open(state)
         self._rows = int(state["rows"]) if state and self.sink.sequential else 0
+        self._highest = self.ledger.last_done()
+        self._disorder = bool(self.ledger.get(DISORDER))
         write_failures(self.ledger, self.folder / "failures.jsonl")
         return self.sink
 
@@ -142,6 +146,8 @@ class Job:
                 self._rows += 1
             self._outcomes.append(Outcome(position, item, failure, place))
         self.sink.append(encoded)
+        self._disorder = self._disorder or parcel.positions[0] < self._highest
+        self._highest = max(self._highest, parcel.positions[-1])
         self._failed_now = self._failed_now or failed > 0
         return len(encoded), failed
 
@@ -159,6 +165,8 @@ class Job:
         with self.ledger.transaction():
             self.ledger.record(outcomes)
             self.ledger.put(SINK_STATE, state)
+            if self._disorder:
+                self.ledger.put(DISORDER, True)
         n = len(self._outcomes)
         self._outcomes, self._failed_now = [], False
         return n
@@ -168,7 +176,7 @@ class Job:
         counts = self.ledger.counts()
         if self.sink.sequential:
             stale = self._rows != counts.done + counts.vanished
-            if stale or (by_input and self.ledger.out_of_order()):
+            if stale or (by_input and self._disorder):
                 self._rewrite(by_input=by_input)
         state = self.sink.finish()
         with self.ledger.transaction():
@@ -188,7 +196,9 @@ class Job:
         with self.ledger.transaction():
             self.ledger.renumber(by_input=by_input)
             self.ledger.put(SINK_STATE, state)
+            self.ledger.put(DISORDER, not by_input)
         self.sink.publish()
+        self._disorder = not by_input
         self._rows = int(state["rows"])
 
     def audit(self, *, planned: int, complete: bool) -> Counts:

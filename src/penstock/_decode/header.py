@@ -24,6 +24,7 @@ _MAGIC = (
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )
+_NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _XMP_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _SOF_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what every libjpeg decodes
@@ -104,6 +105,12 @@ def _png(data: bytes) -> Header | None:
         return None  # may hold the orientation, compressed
     exif = next((data[start:stop] for name, start, stop in chunks if name == b"eXIf"), None)
     return Header("PNG", height, width, orientation_of(exif, None), depth, quick=b"acTL" not in names)
+
+
+def bare_png(data: bytes) -> bytes:
+    """Return a sound PNG without what its pixels do not need: libpng writes to stderr what it dislikes in the rest."""
+    needed = [data[start - 8 : stop + 4] for name, start, stop in _png_chunks(data) if name in _NEEDED]
+    return b"".join((data[:8], *needed))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

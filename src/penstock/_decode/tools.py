@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from penstock._decode.exif import Pixels, turned
-from penstock._decode.header import Header
+from penstock._decode.header import Header, bare_png
 from penstock.errors import ItemError, MissingDependency, UsageError
 
 DECODERS = ("auto", "simplejpeg", "opencv", "pillow")
@@ -117,7 +117,8 @@ def _by_opencv(cv2: Any, data: bytes, header: Header, shrink_to: int | None) -> 
     wide = header.depth == 16
     flags = cv2.IMREAD_UNCHANGED if wide else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        bare = bare_png(data) if header.format == "PNG" else data
+        found = cv2.imdecode(np.frombuffer(bare, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(str(error)) from error
     if found is None:

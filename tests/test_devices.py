@@ -1,0 +1,132 @@
+"""The budgets, on cgroup trees planted in a folder and on the machine itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock._devices import (
+    cpu_budget,
+    cpu_quota,
+    memory_budget,
+    parse_cfs,
+    parse_cgroups,
+    parse_cpu_max,
+    parse_memory_limit,
+)
+
+GIB = 1 << 30
+
+
+def plant(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [("max 100000\n", None), ("200000 100000\n", 2.0), ("150000 100000", 1.5), ("50000 100000", 0.5), ("", None)],
+)
+def test_cpu_max(text: str, cpus: float | None) -> None:
+    assert parse_cpu_max(text) == cpus
+
+
+def test_cfs_quota() -> None:
+    assert parse_cfs("-1\n", "100000\n") is None
+    assert parse_cfs("400000\n", "100000\n") == 4.0
+    assert parse_cfs(None, "100000") is None
+
+
+def test_memory_limit() -> None:
+    assert parse_memory_limit("max\n") is None
+    assert parse_memory_limit("9223372036854771712\n") is None  # v1 for "no limit"
+    assert parse_memory_limit("1073741824\n") == GIB
+    assert parse_memory_limit(None) is None
+
+
+def test_cgroups_of_a_hybrid_machine() -> None:
+    text = "4:memory:/job/a:b\n1:cpu,cpuacct:/job\n2:name=systemd:/\n0::/user.slice\n"
+    paths = parse_cgroups(text)
+    assert paths["memory"] == "/job/a:b"  # a colon in the path is part of it
+    assert paths["cpu"] == paths["cpuacct"] == "/job"
+    assert paths[""] == "/user.slice"
+
+
+def test_the_smallest_quota_of_all_ancestors_counts(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/a/b\n",
+            "sys/fs/cgroup/cpu.max": "max 100000",
+            "sys/fs/cgroup/a/cpu.max": "150000 100000",
+            "sys/fs/cgroup/a/b/cpu.max": "800000 100000",
+        },
+    )
+    assert cpu_quota(tmp_path) == 1.5
+
+
+def test_a_v1_quota_is_found_below_both_mount_names(tmp_path: Path) -> None:
+    for mount in ("cpu", "cpu,cpuacct"):
+        root = plant(
+            tmp_path / mount.replace(",", "-"),
+            {
+                "proc/self/cgroup": "1:cpu,cpuacct:/job\n",
+                f"sys/fs/cgroup/{mount}/job/cpu.cfs_quota_us": "300000",
+                f"sys/fs/cgroup/{mount}/job/cpu.cfs_period_us": "100000",
+            },
+        )
+        assert cpu_quota(root) == 3.0
+
+
+def test_a_host_path_inside_a_container_still_finds_the_limit_at_the_mount(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "0::/docker/0123\n", "sys/fs/cgroup/cpu.max": "100000 100000"})
+    assert cpu_quota(tmp_path) == 1.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+def test_the_budget_is_affinity_cut_by_quota_rounded_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+    assert cpu_budget(tmp_path).threads == 8
+    plant(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000"})
+    budget = cpu_budget(tmp_path)
+    assert budget.threads == 3
+    assert "2.5 CPUs" in budget.why
+    plant(tmp_path, {"sys/fs/cgroup/cpu.max": "10000 100000"})
+    assert cpu_budget(tmp_path).threads == 1
+    plant(tmp_path, {"sys/fs/cgroup/cpu.max": "6400000 100000"})
+    assert cpu_budget(tmp_path).threads == 8
+
+
+def test_without_affinity_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cpu_budget(tmp_path).threads == 6
+
+
+def test_the_memory_budget_is_the_smallest_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock._devices._physical_bytes", lambda: 8 * GIB)
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: unlimited)
+    assert memory_budget(tmp_path) == 8 * GIB
+    plant(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/job\n0::/x\n",
+            "sys/fs/cgroup/x/memory.max": str(4 * GIB),
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": str(3 * GIB),
+        },
+    )
+    assert memory_budget(tmp_path) == 3 * GIB
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (2 * GIB, unlimited[1]))
+    assert memory_budget(tmp_path) == 2 * GIB
+
+
+def test_on_this_machine() -> None:
+    assert 1 <= cpu_budget().threads <= (os.cpu_count() or 1)
+    assert memory_budget() > 1 << 20
