@@ -18,10 +18,12 @@ from penstock._models.source_hash import describe
 from penstock._options import Auto, Batching, Workers
 from penstock._plan import Part
 from penstock._spec import Spec
-from penstock.errors import UsageError
+from penstock.errors import LedgerError, UsageError
 
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
+CHECKED = 16
+"""Real items on which the answers of a model file are checked before they count."""
 DEVICES = ("auto", "cpu")
 PRECISIONS = ("f32", "bf16", "f16")
 RUNTIMES = ("auto", "onnxruntime", "openvino")
@@ -106,23 +108,26 @@ class Recipe:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
-        from penstock._decode import choose_decoder
-
         return {
             "model": self._describe_model(),
             "spec": None if self.spec is None else self.spec.to_dict(),
             "stages": [describe(stage.fn) for stage in self._stages],
             "post": None if self.request.post is None else describe(_function(self.request.post)),
             "precision": self.request.precision,
-            "decoder": choose_decoder() if self._decodes else None,
+            "decoder": self._decoder() if self._decodes else None,
         }
+
+    def _decoder(self) -> str:
+        from penstock._decode import choose_decoder
+
+        return choose_decoder()
 
     def _describe_model(self) -> dict[str, Any]:
         if self._file is None:
             return describe(self.request.model)
-        from penstock._models.choose import describe_file
+        from penstock._models.modelfile import ModelFile
 
-        return describe_file(self._file)
+        return ModelFile.read(self._file).describe()
 
     @property
     def _decodes(self) -> bool:
@@ -160,31 +165,39 @@ class Recipe:
 
         Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
         """
+        self._refuse_other_choices(choices or {})
         if self._file is None:
-            return self._load_callable()
-        from penstock._models.choose import choose, load_as
+            return self._load_callable(choices or {})
+        from penstock._models.choose import Wanted, choose, load_as
 
+        spec = None if self.spec is None else self.spec.input
         if choices is not None:
-            return Loaded(load_as(self._file, self.spec, choices, samples(8)), int(choices["batch"]), dict(choices))
-        r = self.request
-        chosen = choose(
-            self._file,
-            self.spec,
-            samples(16),
-            threads=self.threads,
-            runtime=r.runtime,
-            precision=r.precision,
-            batch=r.batching.max_size,
-        )
-        return Loaded(chosen.model, chosen.batch_size, chosen.choices(), tuple(chosen.measurements))
+            chosen = load_as(self._file, spec, choices, samples(CHECKED), self.threads)
+        else:
+            r = self.request
+            wanted = Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
+            chosen = choose(self._file, spec, samples(CHECKED), wanted)
+        agreement = None if chosen.agreement is None else str(chosen.agreement)
+        return Loaded(chosen.model, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
 
-    def _load_callable(self) -> Loaded:
+    def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
+        """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
+        r = self.request
+        asked = {"runtime": r.runtime if self._file else "auto", "batch": r.batching.max_size}
+        for name, value in asked.items():
+            if name in choices and value not in ("auto", choices[name]):
+                raise LedgerError(
+                    f"This job was begun with {name} {choices[name]!r}, and {name}={value!r} is asked for now. Leave it "
+                    "out to go on, use another out, or start over with --fresh (fresh=True)."
+                )
+
+    def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
         spec = None if self.spec is None else self.spec.input
         model = CallableModel(self.request.model, spec=spec, concurrency=concurrency)
-        size = self.request.batching.max_size
-        size = CALLABLE_BATCH if size == "auto" else size
+        asked = self.request.batching.max_size
+        size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
         return Loaded(model, size, {"runtime": "python", "batch": size})
 
     @property
@@ -222,12 +235,16 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, its batch size, the choices that bring it back on resume, and what was measured to choose it."""
+    """A loaded model, its batch size, the choices that bring it back on resume, and what was measured to choose it.
+
+    `agreement`: how its answers on real items compare with the reference, in words; None for callables.
+    """
 
     model: Model
     batch_size: int
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
+    agreement: str | None = None
 
 
 def _model_file(request: Request) -> Path | None:

@@ -71,6 +71,7 @@ class Drive:
         window = window_of(stages, self._max_bytes())
         begun = time.perf_counter()
         with (
+            self._interrupts.deferred(),
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
@@ -125,6 +126,7 @@ class Drive:
             "stages": {stage.name: stage.workers for stage in statistics.stages},
             "window": max((flow.most_in_flight for flow in statistics.flows), default=0),
             "measurements": list(loaded.measurements),
+            "agreement": loaded.agreement,
         }
 
     def _max_bytes(self) -> int:

@@ -1,41 +1,57 @@
-"""Ctrl-C and SIGTERM as a request to stop cleanly: noted by the handler, acted on by the run loop."""
+"""Ctrl-C and SIGTERM: at once before and after the work, a clean stop while results are being written."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While entered (in the main thread), the first signal is noted in `signal`; a second one interrupts at once."""
+    """While entered (in the main thread) it has the two signals; inside `deferred` the first one is only noted.
+
+    A second signal interrupts at once: what is committed is safe either way.
+    """
 
     def __init__(self) -> None:
         """Prepare; handlers are set on entering."""
         self.signal: int | None = None
+        self._deferring = False
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         """Set the handlers; elsewhere than in the main thread signals are not ours to handle."""
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Put the former handlers back."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Note a first signal in `signal` instead of raising, for whoever can stop cleanly."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        again = self.signal is not None
         self.signal = number
+        if again or not self._deferring:
+            self.raise_noted()
 
     def raise_noted(self) -> None:
-        """Raise what the noted signal means to a program: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
+        """Raise what a noted signal means to a program: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signal == signal.SIGTERM:

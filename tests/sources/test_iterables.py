@@ -32,7 +32,7 @@ def test_limit(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     source = Limited(FolderSource(tmp_path), 1)
     assert [item.id for item in source] == ["b.jpg"] == list(source.ids())
-    assert (source.count(), source.positional, source.ignored) == (1, False, 2)
+    assert (source.count(), source.positional, source.ignored) == (1, False, 1)
     assert source.describe() == FolderSource(tmp_path).describe()
     assert Limited(FolderSource(tmp_path), 9).count() == 2
 

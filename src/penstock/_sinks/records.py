@@ -16,6 +16,9 @@ from penstock.errors import ItemError
 
 Array = npt.NDArray[Any]
 
+_EXACT = "biufcSUMm"
+"""Kinds of dtype that its short name and the bytes say exactly."""
+
 
 class Nulls:
     """How many numbers were written as null because JSON has neither NaN nor infinity; counted by many threads."""
@@ -42,17 +45,28 @@ def record(item: Item | int, output: Any) -> dict[str, Any]:
 
 
 def to_json(row: dict[str, Any], nulls: Nulls) -> bytes:
-    """Return a record as one line of UTF-8 without its end.
+    """Return a record as one line of UTF-8 without its end; see `to_text`."""
+    return to_text(row, row["id"], nulls).encode()
+
+
+def to_text(value: Any, id_: int | str, nulls: Nulls) -> str:
+    """Return `value`, which belongs to the result of item `id_`, as JSON that UTF-8 can hold.
 
     numpy scalars become numbers, arrays nested lists, keys texts, NaN and infinities null (counted in `nulls`).
 
     Raises:
-        ItemError: the output holds something JSON has no form for; the message says where and of which type.
+        ItemError: there is something JSON has no form for; the message says where and of which type.
     """
     try:
-        return _ENCODER.encode(row).encode()
+        text = _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError):
-        return _to_json_with_care(row, nulls)
+        text = _text_with_care(value, id_, nulls)
+    return text if text.isascii() else writable(text)
+
+
+def writable(text: str) -> str:
+    """Return `text` with every lone surrogate written \\udc80, which is what JSON means by it; UTF-8 has none."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _default(value: Any) -> Any:
@@ -65,22 +79,16 @@ def _default(value: Any) -> Any:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=_default)
 
 
-def _to_json_with_care(row: dict[str, Any], nulls: Nulls) -> bytes:
-    cleaner = _Cleaner(row["id"])
+def _text_with_care(value: Any, id_: int | str, nulls: Nulls) -> str:
+    cleaner = _Cleaner(id_)
     try:
-        output = cleaner.clean(row["output"], "output")
-        text = json.dumps({**row, "output": output}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(cleaner.clean(value, ""), ensure_ascii=False, allow_nan=False)
     except RecursionError as error:
-        raise ItemError(f"{row['id']!r}: the output is nested too deeply for JSON, or contains itself.") from error
+        raise ItemError(f"{id_!r}: the output is nested too deeply for JSON, or contains itself.") from error
     except ValueError as error:  # an integer of thousands of digits
-        raise ItemError(f"{row['id']!r}: the output has no JSON form: {error}.") from error
+        raise ItemError(f"{id_!r}: the output has no JSON form: {error}.") from error
     nulls.add(cleaner.nulls)
-    # UTF-8 has no lone surrogates, JSON can write them as \udc80.
-    return _escape_surrogates(text).encode()
-
-
-def _escape_surrogates(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 class _Cleaner:
@@ -118,13 +126,13 @@ class _Cleaner:
     def _dict(self, value: dict[Any, Any], where: str) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
         for key, part in value.items():
-            name = self._key(key, where)
+            name = self.key(key, where)
             if name in cleaned:
-                raise ItemError(f"{self._id!r}: {where} has two keys that are {name!r} in JSON.")
-            cleaned[name] = self.clean(part, f"{where}[{key!r}]")
+                raise ItemError(f"{self._id!r}: {where or 'the output'} has two keys that are {name!r} in JSON.")
+            cleaned[name] = self.clean(part, f"{where}[{key!r}]" if where else name)
         return cleaned
 
-    def _key(self, key: Any, where: str) -> str:
+    def key(self, key: Any, where: str) -> str:
         if isinstance(key, str):
             return key
         if isinstance(key, np.generic):
@@ -145,7 +153,7 @@ def split_arrays(output: Any) -> tuple[Any, dict[str, Array]]:
 
     A key is the path to the array, with `/`: `boxes`, `heads/0/mask`; `output` where the output is an array itself.
     In the parts of a path `%` and `/` are written %25 and %2F, so that no two paths are one key. A reference says
-    `{"array": KEY, "dtype": "<f4", "shape": [4, 2]}`. Arrays of objects stay where they are: they have no exact form.
+    `{"array": KEY, "dtype": "<f4", "shape": [4, 2]}`. Arrays of objects and of records stay where they are.
     """
     arrays: dict[str, Array] = {}
     return _referred(output, (), arrays), arrays
@@ -156,7 +164,7 @@ def _referred(value: Any, path: tuple[str, ...], arrays: dict[str, Array]) -> An
         return {key: _referred(part, (*path, _escaped(key)), arrays) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_referred(part, (*path, str(i)), arrays) for i, part in enumerate(value)]
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if isinstance(value, np.ndarray) and value.dtype.kind in _EXACT:
         key = "/".join(path) if path else "output"
         arrays[key] = value
         return {"array": key, "dtype": value.dtype.str, "shape": list(value.shape)}

@@ -55,13 +55,16 @@ class Report:
         return {**values, "rate": self.rate, "slowest_stage": self.slowest_stage, "exit_code": self.exit_code}
 
     def __str__(self) -> str:
-        """Return the one line that is printed at the end."""
+        """Return the line that is printed at the end, and a second one where the precision was lowered."""
         parts = [f"{self.done:,} done", f"{self.failed:,} failed"]
         parts += [f"{n:,} {name}" for name, n in self._rare() if n]
         line = f"{self.planned:,} items: " + ", ".join(parts)
         if self.attempted:
             line += f"; {self.attempted:,} in {self.seconds:.1f} s = {_rate(self.rate)}/s"
-        return line + (f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else "")
+        line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
+        if self.plan.get("precision", "f32") != "f32":
+            line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
+        return line
 
     def _rare(self) -> list[tuple[str, int]]:
         names = ("skipped", "ignored", "vanished")

@@ -1,0 +1,119 @@
+"""What the machinery costs: trivial functions in three stages, and 1 ms of sleep an item, beside the rivals.
+
+python benchmarks/overhead.py            # 7 interleaved rounds of 200,000 items, about 6 minutes
+python benchmarks/overhead.py --quick    # 2 rounds of 20,000, writes nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from _measure import Round, fresh, interleaved, median, ratio, save, spread, table
+from _rivals_overhead import BY_HAND, ENTRIES, ITEMS_SHARE, SLEEPERS, SLEEPING, expected, flat
+
+SCRIPT = Path(__file__).resolve()
+
+
+def play(kind: str, name: str, n: int) -> Round:
+    """Run one entry once to warm it, once on the clock; check that its rows are complete and in order."""
+    entry = (SLEEPING if kind == "sleeping" else ENTRIES)[name]
+    with entry() as run:
+        run(n if kind == "trivial" else 64)  # DataLoader keeps its workers for one length only
+        begun = time.perf_counter()
+        rows = run(n)
+        seconds = time.perf_counter() - begun
+        if flat(rows) != expected(n):
+            raise SystemExit(f"{name}: {len(flat(rows)):,} rows are not the {n:,} expected ones in order.")
+        workers = getattr(run, "workers", None)
+    return {"us_per_item": seconds / n * 1e6, "per_s": n / seconds, "n": n, "workers": workers}
+
+
+def measured(kind: str, names: Sequence[str], n: int, rounds: int) -> dict[str, list[Round]]:
+    """Return the rounds of the entries, each in a fresh process."""
+
+    def one(name: str, _: int) -> Round:
+        share = ITEMS_SHARE.get(name, 1.0) if kind == "trivial" else 1.0
+        return fresh(SCRIPT, name, {"kind": kind, "n": int(n * share)})
+
+    return interleaved(names, rounds, one)
+
+
+def trivial_table(taken: dict[str, list[Round]]) -> str:
+    """Return µs an item and the ratio to penstock."""
+    own = [round_["us_per_item"] for round_ in taken.get("penstock", [])]
+    rows = []
+    for name in sorted(taken, key=lambda name: median([r["us_per_item"] for r in taken[name]])):
+        figures = [r["us_per_item"] for r in taken[name]]
+        rows.append(
+            {
+                "entry": f"{name} (beside)" if name in BY_HAND else name,
+                "items": f"{taken[name][0]['n']:,}",
+                "µs an item": f"{median(figures):.2f}",
+                "times penstock (95 %)": spread(ratio(figures, own)) if own else "",
+            }
+        )
+    return table(rows)
+
+
+def sleeping_table(taken: dict[str, list[Round]]) -> str:
+    """Return items a second and the share of the bare threads' rate."""
+    bare = [round_["per_s"] for round_ in taken["bare threads"]]
+    return table(
+        [
+            {
+                "entry": name,
+                "items/s": f"{median([r['per_s'] for r in rounds]):,.0f}",
+                "share of bare threads (95 %)": spread(ratio([r["per_s"] for r in rounds], bare)),
+            }
+            for name, rounds in taken.items()
+        ]
+    )
+
+
+def threads_used(rounds: Sequence[Round]) -> str:
+    """Return what penstock's own statistics say about its workers, and refuse a run in which one had no work."""
+    shares = []
+    for round_ in rounds:
+        first = round_["workers"][0]
+        if len(first) < 4 or min(first) == 0:
+            raise SystemExit(f"penstock: the first stage's workers did {first} items: its threads were not used.")
+        shares.append(min(first) / sum(first))
+    return (
+        f"penstock's first stage ran on {len(rounds[-1]['workers'][0])} threads, all used: the least busy one did "
+        f"{min(shares):.1%} to {max(shares):.1%} of the items; items of each worker in the last round: "
+        f"{rounds[-1]['workers']}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2 rounds on a tenth of the items; writes nothing")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="*", help="entries to run (both parts)")
+    parser.add_argument("--round", help=argparse.SUPPRESS)
+    parser.add_argument("--arguments", type=json.loads, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.round:
+        print(json.dumps(play(name=given.round, **given.arguments)))
+        return
+    rounds, n, naps = (2, 20_000, 800) if given.quick else (given.rounds, 200_000, 8_000)
+    trivial = measured("trivial", [name for name in ENTRIES if name in (given.only or ENTRIES)], n, rounds)
+    sleeping = measured("sleeping", [name for name in SLEEPING if name in (given.only or SLEEPING)], naps, rounds)
+    tables = {f"Trivial functions, {n:,} items, {rounds} rounds": trivial_table(trivial)}
+    if "bare threads" in sleeping:
+        tables[f"1 ms of sleep an item on {SLEEPERS} threads, {naps:,} items"] = sleeping_table(sleeping)
+    if "penstock" in trivial:
+        tables["Threads"] = threads_used(trivial["penstock"])
+    said = "Map on 4 threads, batch of 32, map over the batch, in order; then naps. Medians; ratios round by round."
+    if given.quick:
+        print("\n\n".join(tables.values()))
+    else:
+        save("overhead", said, tables, {"trivial": trivial, "sleeping": sleeping})
+
+
+if __name__ == "__main__":
+    main()
