@@ -1,8 +1,8 @@
-"""How the benchmarks measure: fresh processes, interleaved rounds, medians, bootstrap intervals, and a file of results."""
+"""How the benchmarks measure: fresh processes, interleaved rounds, medians, bootstrap intervals, files of results."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import os
@@ -31,7 +31,7 @@ Round = dict[str, Any]
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: CPU, cores this process may use, memory, system, Python, versions, date."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -125,7 +125,7 @@ def _line(cells: Sequence[Any]) -> str:
 
 
 def save(name: str, said: str, tables: Mapping[str, str], values: Mapping[str, Any]) -> None:
-    """Print the tables and write results/NAME.md (for readers) and results/NAME.json (all rounds, machine, versions)."""
+    """Print the tables and write results/NAME.md and results/NAME.json (all rounds, machine, versions)."""
     place = machine()
     RESULTS.mkdir(exist_ok=True)
     versions = ", ".join(f"{package} {version}" for package, version in place["versions"].items())

@@ -119,7 +119,7 @@ def spdl() -> Iterator[Run]:
 
 @contextmanager
 def spdl_by_hand() -> Iterator[Run]:
-    """spdl with parcels made by the user in the source: 32 11.2, 256 2.2, 1,024 1.07, 4,096 0.87."""
+    """The same with parcels made by the user in the source: 32 11.2, 256 2.2, 1,024 1.07, 4,096 0.87."""
     from spdl.pipeline import PipelineBuilder
 
     def run(n: int) -> Rows:
@@ -134,7 +134,7 @@ def spdl_by_hand() -> Iterator[Run]:
 
 @contextmanager
 def torchdata_nodes() -> Iterator[Run]:
-    """torchdata: plain 37, snapshot_frequency=1,000 18; prebatch 16 4.2, 32 2.8, 64 2.8 (snapshots / 50: 1.9), 128 1.8."""
+    """torchdata: plain 37, fewer snapshots 18; prebatch 16 4.2, 32 2.8, 64 2.8 (fewer snapshots 1.9), 128 1.8."""
     from torchdata import nodes
 
     def run(n: int) -> Rows:
@@ -187,7 +187,7 @@ def data_loader() -> Iterator[Run]:
     @functools.cache
     def loader(n: int) -> Any:
         return DataLoader(
-            Numbers(n),  # type: ignore[arg-type]
+            Numbers(n),
             batch_size=BATCH,
             num_workers=THREADS,
             prefetch_factor=8,
@@ -203,7 +203,7 @@ def data_loader() -> Iterator[Run]:
 
 @contextmanager
 def penstock() -> Iterator[Run]:
-    """penstock with nothing set but what the task says."""
+    """Ours with nothing set but what the task says."""
     from penstock import Batching, Session, Workers
 
     stages = [Workers(plus_one, THREADS)]
@@ -291,7 +291,7 @@ def sleeping_spdl() -> Iterator[Run]:
 
 @contextmanager
 def sleeping_penstock() -> Iterator[Run]:
-    """penstock with the same eight threads."""
+    """Ours with the same eight threads."""
     from penstock import Batching, Session, Workers
 
     with Session(negated, stages=[Workers(nap, SLEEPERS)], batch=Batching(max_size=BATCH)) as session:

@@ -29,8 +29,8 @@ from penstock._demo import render
 MODELS = Path(render.__file__).parent / "models"
 TRAIN_SEED, SEEN_SEED, UNSEEN_SEED = 1_000, 2_000, 3_000
 BLANK = 0
-PEAK_RATE = {"a": 4e-3, "b": 4e-3}
-STEPS = {"a": 3_000, "b": 3_500}
+PEAK_RATE = {"a": 3e-3, "b": 3e-3}
+STEPS = {"a": 5_000, "b": 6_000}
 
 TOML = """\
 # Text-line recogniser {name} of the demo, trained by training/train_lines.py.
@@ -317,8 +317,8 @@ def _read_arguments() -> Plan:
     parser.add_argument("--model", choices=("a", "b"), required=True)
     parser.add_argument("--steps", type=int, help=f"steps to train (default: {STEPS})")
     parser.add_argument("--minutes", type=float, default=14.0, help="end earlier after this time (default: 14)")
-    parser.add_argument("--lines", type=int, default=64_000, help="lines to render for training (default: 64,000)")
-    parser.add_argument("--batch", type=int, default=64, help="lines in a batch (default: 64)")
+    parser.add_argument("--lines", type=int, default=48_000, help="lines to render for training (default: 48,000)")
+    parser.add_argument("--batch", type=int, default=32, help="lines in a batch (default: 32)")
     parser.add_argument("--workers", type=int, default=2, help="processes and threads to use (default: 2)")
     parser.add_argument("--folder", type=Path, default=MODELS, help="where to write (default: the package's models)")
     given = parser.parse_args()

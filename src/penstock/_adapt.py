@@ -17,7 +17,7 @@ from penstock._models.callables import CallableModel
 from penstock._models.source_hash import describe
 from penstock._options import Auto, Batching, Workers
 from penstock._plan import Part
-from penstock._spec import Spec
+from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
 
 CALLABLE_BATCH = 8
@@ -92,8 +92,6 @@ class Recipe:
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
     def _find_spec(self) -> Spec | None:
-        from penstock._spec import find_spec, spec_beside
-
         r = self.request
         said = r.spec is not None or r.preset is not None
         if self._file is None and not said:
@@ -104,7 +102,8 @@ class Recipe:
             # Items that the user prepared may go to the model as they are; a spec beside the model is used if there.
             if not spec_beside(self._file) and r.labels is None and r.top_k is None:
                 return None
-        return find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
+        found = find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
+        return resolve(found, None if self._file is None else _input_shape(self._file))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
@@ -222,8 +221,6 @@ class Recipe:
         parts = []
         if self.spec is not None or self._file is not None:
             from penstock._postprocess import make
-            from penstock._spec import OutputSpec
-
             output = OutputSpec() if self.spec is None else self.spec.output
             parts.append(Part(Step.of("postprocess", make(output))))
         if self.request.post is not None:
@@ -263,6 +260,15 @@ def _model_file(request: Request) -> Path | None:
     if not path.is_file():
         raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")
     return path
+
+
+def _input_shape(path: Path) -> Sequence[int | str | None] | None:
+    """Return the shape that the model in the file takes, batch first."""
+    from penstock._models.graph import read_ports
+    from penstock._models.modelfile import ModelFile
+
+    file = ModelFile.read(path)
+    return read_ports(file.data).only_input(file.name).shape
 
 
 def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:

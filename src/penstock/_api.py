@@ -102,6 +102,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         device=device,
     )
     target, budget = Path(out), Budget.parse(max_failures)
+    open_sink(target, job_folder(target))  # refuses a suffix it does not know before anything is made
     opened = open_source(source, exclude=(target, job_folder(target)), limit=limit)
     task = Task(opened, Recipe(request, positional=opened.positional), retry=retry)
     with Interrupts() as interrupts, Job(target, open_sink, fresh=fresh) as job:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from penstock._contracts import Failure, Sink
+from penstock._contracts import Failure, Item, Sink
 from penstock._engine.parcel import Parcel
 from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
@@ -140,6 +140,7 @@ class Job:
             failure, place = None, None
             if type(value) is Failure:
                 failure, failed = value, failed + 1
+                self._discard(item)
             else:
                 encoded.append(value)
                 place = self._rows if self.sink.sequential else None
@@ -150,6 +151,12 @@ class Job:
         self._highest = max(self._highest, parcel.positions[-1])
         self._failed_now = self._failed_now or failed > 0
         return len(encoded), failed
+
+    def _discard(self, item: Item | int) -> None:
+        """Remove the file that an earlier version of a failed item may have left in an output of one file an item."""
+        discard = getattr(self.sink, "discard", None)
+        if discard is not None:
+            discard(item.id if isinstance(item, Item) else item)
 
     @property
     def uncommitted(self) -> int:

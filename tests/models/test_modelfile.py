@@ -25,7 +25,11 @@ def test_the_description_is_name_and_hash_of_the_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "says"),
-    [(b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\n<!DOCTYPE html>", "web page")],
+    [
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>", "web page"),
+    ],
 )
 def test_what_is_plainly_no_model_is_named(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "net.onnx"

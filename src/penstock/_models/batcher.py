@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from penstock._models.ports import Array, Ports, as_input, fixed_batch, has_rows, same_shape_groups
-from penstock.errors import ItemError, ModelError
+from penstock.errors import ItemError, ModelError, PenstockError
 
 Run = Callable[[Array], list[Any]]
 """Takes one batch array, gives every output in the order of the model's ports."""
@@ -94,6 +94,8 @@ class Batcher:
     def _answer(self, run: Run, batch: Array) -> list[Any]:
         try:
             return run(batch)
+        except PenstockError:
+            raise
         except Exception as error:
             raise ItemError(f"{self.name} failed on {batch.dtype} {batch.shape}: {_first_lines(error)}") from error
 

@@ -131,11 +131,12 @@ def rows_of(answer: Any, n: int, name: str) -> list[Any]:
         if not columns:
             raise ItemError(f"{name}: expected {n} rows, got an empty dict.")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    given = type(answer).__name__
     if not isinstance(answer, list | tuple | np.ndarray) and hasattr(answer, "__array__"):
         answer = np.asarray(answer)
     if not isinstance(answer, list | tuple | np.ndarray) or (isinstance(answer, np.ndarray) and answer.ndim == 0):
         raise ItemError(
-            f"{name}: expected {n} rows, got {type(answer).__name__}. "
+            f"{name}: expected {n} rows, got {given}. "
             "predict(batch) must return a list, tuple, array, or dict of arrays, with one row for each item."
         )
     if len(answer) != n:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from penstock._models.normalise import CHANNELS, constants
+from penstock._models.normalise import constants
 from penstock._models.ports import Dim, Port, Ports
 from penstock._spec import InputSpec
+from penstock._spec.fields import CHANNELS
 from penstock.errors import MissingDependency, ModelError, SpecError
 
 OPSETS = range(7, 23)

@@ -6,29 +6,15 @@ import numpy as np
 
 from penstock._models.ports import Array
 from penstock._spec import InputSpec
-from penstock.errors import ItemError, SpecError
-
-CHANNELS = {"gray": 1, "rgb": 3, "bgr": 3, "rgba": 4}
+from penstock._spec.fields import CHANNELS
+from penstock.errors import ItemError
 
 
 def constants(spec: InputSpec) -> list[tuple[str, Array]]:
-    """Return ("Sub", mean) and ("Div", std) where `spec` has them, shaped to broadcast over the model's layout.
-
-    Raises SpecError where they do not fit the channels, or a std is zero.
-    """
+    """Return ("Sub", mean) and ("Div", std) where `spec` has them, shaped to broadcast over the model's layout."""
     shape = (1, -1, 1, 1) if spec.layout == "NCHW" else (1, 1, 1, -1)
-    found = []
-    for op, name, values in (("Sub", "mean", spec.mean), ("Div", "std", spec.std)):
-        if values and len(values) not in (1, CHANNELS[spec.color]):
-            raise SpecError(
-                f"{name}={values} has {len(values)} numbers for the {CHANNELS[spec.color]} channels of "
-                f"color={spec.color!r}. Give one number, or one for each channel."
-            )
-        if op == "Div" and 0 in values:
-            raise SpecError(f"std={values} holds a zero: every value of that channel would be infinite.")
-        if values:
-            found.append((op, np.asarray(values, np.float32).reshape(shape)))
-    return found
+    said = [("Sub", spec.mean), ("Div", spec.std)]
+    return [(op, np.asarray(values, np.float32).reshape(shape)) for op, values in said if values]
 
 
 def normalised(batch: Array, spec: InputSpec, dtype: str) -> Array:

@@ -14,9 +14,10 @@ from penstock._contracts import Predict
 from penstock._models import graph
 from penstock._models.batcher import Batcher
 from penstock._models.modelfile import LOADING, ModelFile, refused
-from penstock._models.normalise import CHANNELS, constants, normalised
+from penstock._models.normalise import constants, normalised
 from penstock._models.ports import Array, Dim, Port, Ports
 from penstock._spec import InputSpec
+from penstock._spec.fields import CHANNELS
 from penstock.errors import Closed, MissingDependency, SpecError, UsageError
 
 RUNTIME = "openvino"

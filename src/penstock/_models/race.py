@@ -27,7 +27,7 @@ class Heat:
     keep: int
 
 
-FIRST, WITH_BATCHES, FINAL = Heat(0.06, 2, 0.85, 2), Heat(0.06, 2, 0.9, 3), Heat(0.1, 4, 0.0, 3)
+FIRST, WITH_BATCHES, FINAL = Heat(0.06, 2, 0.85, 2), Heat(0.06, 2, 0.0, 2), Heat(0.1, 4, 0.0, 3)
 HOPELESS = 0.5
 """What has less than this share of the best rate after a round is out at once."""
 HEAT_S = 1.0
@@ -66,7 +66,7 @@ def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bo
         ]
         run += larger
         _heat(larger, items, threads, WITH_BATCHES)
-        leaders = _kept([*leaders, *larger], WITH_BATCHES)
+        leaders = [leaders[0], *_kept([*leaders[1:], *larger], WITH_BATCHES)]
     if len(leaders) > 1:
         _heat(leaders, items, threads, FINAL)
     return _ranked(run, leaders)

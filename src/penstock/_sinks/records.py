@@ -65,7 +65,7 @@ def to_text(value: Any, id_: int | str, nulls: Nulls) -> str:
 
 
 def writable(text: str) -> str:
-    """Return `text` with every lone surrogate written \\udc80, which is what JSON means by it; UTF-8 has none."""
+    """Return `text` with lone surrogates, which UTF-8 cannot hold, as JSON escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -126,26 +126,32 @@ class _Cleaner:
     def _dict(self, value: dict[Any, Any], where: str) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
         for key, part in value.items():
-            name = self.key(key, where)
+            name = self._key(key, where)
             if name in cleaned:
                 raise ItemError(f"{self._id!r}: {where or 'the output'} has two keys that are {name!r} in JSON.")
             cleaned[name] = self.clean(part, f"{where}[{key!r}]" if where else name)
         return cleaned
 
-    def key(self, key: Any, where: str) -> str:
-        if isinstance(key, str):
-            return key
-        if isinstance(key, np.generic):
-            key = plain(key)
-        if key is None or isinstance(key, (bool, int, float)):
-            return json.dumps(key)
-        raise self._error(type(key).__name__, f"a key of {where}")
+    def _key(self, key: Any, where: str) -> str:
+        name = key_text(key)
+        if name is None:
+            raise self._error(type(key).__name__, f"a key of {where or 'the output'}")
+        return name
 
     def _error(self, kind: str, where: str) -> ItemError:
         return ItemError(
             f"{self._id!r}: {where} is of type {kind}, which JSON has no form for. Return numbers, texts, lists, dicts "
             "or numpy arrays."
         )
+
+
+def key_text(key: Any) -> str | None:
+    """Return the key of a dict as JSON has it, a text; None where it has none."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, np.generic) and key.dtype.kind in "biuf":
+        key = plain(key)
+    return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else None
 
 
 def split_arrays(output: Any) -> tuple[Any, dict[str, Array]]:

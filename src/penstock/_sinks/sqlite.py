@@ -10,19 +10,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from penstock._contracts import Item
 from penstock._sinks.disk import cannot_write, put_in_place, sync_file, writing
-from penstock._sinks.records import Nulls, split_arrays, to_text
+from penstock._sinks.records import Array, Nulls, split_arrays, to_text
 from penstock.errors import ItemError, LedgerError, SinkError
 
 _TABLES = (
     "CREATE TABLE results (place INTEGER PRIMARY KEY, id NOT NULL, output TEXT NOT NULL)",
     "CREATE INDEX results_id ON results (id)",
-    "CREATE TABLE arrays (place INTEGER NOT NULL, key TEXT NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL, "
-    "data BLOB NOT NULL, PRIMARY KEY (place, key))",
+    """CREATE TABLE arrays (place INTEGER NOT NULL, key TEXT NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL,
+                            data BLOB NOT NULL, PRIMARY KEY (place, key))""",
 )
 _PAGE_BYTES = 4096
 _MAX_VALUE_BYTES = 999_999_999
@@ -35,9 +32,10 @@ Row = tuple[int | str, str, list[tuple[str, str, str, bytes]]]
 class SqliteTable:
     """The sink for `.sqlite`: `results(place, id, output)`, `arrays(place, key, dtype, shape, data)`.
 
-    `output` is JSON (`output ->> '$.top[0].label'`); in the place of an array it has a reference to its key in `arrays`,
-    where `numpy.frombuffer(data, dtype).reshape(json.loads(shape))` is the exact array. The file can be read while the
-    job runs. `finish` writes it anew, so that its bytes depend on the rows alone, not on how they were committed.
+    `output` is JSON (`output ->> '$.top[0].label'`); in the place of an array it has a reference to its key in
+    `arrays`, where `numpy.frombuffer(data, dtype).reshape(json.loads(shape))` is the exact array. The file can be
+    read while the job runs. `finish` writes it anew, so that its bytes depend on the rows alone, not on how they were
+    committed.
     """
 
     sequential = True
@@ -109,8 +107,8 @@ class SqliteTable:
 
     def _changed(self, how: str) -> LedgerError:
         return LedgerError(
-            f"{self._out} was changed by somebody else: the ledger knows {self._rows:,} rows, but the file {how}. Bring "
-            "it back, or start over with --fresh."
+            f"{self._out} was changed by somebody else: the ledger knows {self._rows:,} rows, but the file {how}. "
+            "Bring it back, or start over with --fresh."
         )
 
     def _rewritten(self, generation: int) -> Path:
@@ -212,7 +210,7 @@ class SqliteTable:
         return f"SqliteTable({str(self._out)!r}, {self._rows:,} rows)"
 
 
-def _packed(array: npt.NDArray[Any]) -> tuple[str, str, bytes]:
+def _packed(array: Array) -> tuple[str, str, bytes]:
     """Return (dtype, shape, little-endian bytes in C order) of an array."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return little.dtype.str, json.dumps(array.shape), little.tobytes()

@@ -155,8 +155,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
     number = 0
     for part in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
         try:
-            with parquet.ParquetFile(part) as file:
-                for batch in file.iter_batches(batch_size=_CHUNK_ROWS):
+            # No threads of Arrow's: the interpreter now and then aborts at its end while they are being joined.
+            with parquet.ParquetFile(part, pre_buffer=False) as file:
+                for batch in file.iter_batches(batch_size=_CHUNK_ROWS, use_threads=False):
                     for row in batch.to_pylist():
                         yield f"row {number}", row
                         number += 1

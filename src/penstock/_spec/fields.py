@@ -72,8 +72,8 @@ class OutputSpec:
     """What a row of the model's output means; every field as in the `[output]` table of a TOML file.
 
     task: "classify" one score for each class, "ctc" scores of symbols over time, "embed" a vector, "raw" arrays.
-    labels: one for each row of the model ("classify") or each symbol ("ctc"). activation: what turns the model's numbers
-    into scores. index_offset: `index` is the row plus this ("classify", 0 if not said); the label of row r is
+    labels: one for each row of the model ("classify") or each symbol ("ctc"). activation: what turns the numbers of
+    the model into scores. index_offset: `index` is the row plus this ("classify", 0 if not said); the label of row r is
     labels[r + this] ("ctc", where it follows from `blank` if not said). top_k: how many classes. blank: the row of the
     blank in "ctc"; -1 is the last.
     """

@@ -33,7 +33,7 @@ PRESETS = {
         InputSpec(resize="short_side", short_side="size/0.875", crop="center", mean=(128.0,), std=(128.0,)), _CLASSIFY
     ),
 }
-"""Specs by name. A score is the number that the model gives: a preset cannot know whether its last layer is a softmax."""
+"""Specs by name. Scores are the model's own numbers: a preset cannot know whether its last layer is a softmax."""
 
 _TO_WRITE = """\
 [input]
@@ -90,7 +90,7 @@ def find_spec(
 
 
 def spec_beside(model_path: str | os.PathLike[str]) -> Path | None:
-    """Return the file beside a model that says its spec: `model.toml`, else `preprocessor_config.json`; None without."""
+    """Return the file beside a model that says its spec: `model.toml`, else `preprocessor_config.json`; or None."""
     path = Path(model_path)
     beside = (path.with_suffix(".toml"), path.with_name(huggingface.NAME))
     return next((file for file in beside if file.is_file()), None)
@@ -122,27 +122,28 @@ def _read(path: Path) -> Spec:
 
 
 def _refusal(model: Path | None) -> str:
-    name = "the model" if model is None else model.name
-    beside = (
-        "" if model is None else f", and there is no {model.with_suffix('.toml').name} or {huggingface.NAME} beside it"
-    )
+    name, file, beside = "the model", "a file", ""
+    if model is not None:
+        name, file = model.name, str(model.with_suffix(".toml"))
+        beside = f", and there is no {model.with_suffix('.toml').name} or {huggingface.NAME} beside it"
     return (
         f"nothing says how {name} wants its pictures: no spec and no preset is given{beside}. A guess would give wrong "
-        'answers in silence. Give preset="imagenet" (models of torchvision and timm), preset="inception" (TensorFlow\'s '
-        f"MobileNet and Inception), or write {'a file' if model is None else model.with_suffix('.toml')}:\n\n{_TO_WRITE}"
+        'answers in silence. Give preset="imagenet" (models of torchvision and timm) or preset="inception" '
+        f"(TensorFlow's MobileNet and Inception), or write {file}:\n\n{_TO_WRITE}"
     )
 
 
 def _check_complete(spec: Spec, where: str) -> None:
     """Refuse what leaves something open that would have to be guessed. Raises SpecError saying what to write."""
     given, output = spec.input, spec.output
-    if not given.mean and given.dtype != "uint8":
+    if not (given.mean or given.std) and given.dtype != "uint8":
         raise SpecError(
             f"{where} does not say how to normalise. Write in [input]: mean = ... and std = ... (0 and 1 keep 0..255)."
         )
     if given.size is not None and given.resize is None:
         raise SpecError(
-            f'{where} gives a size but not how to get there. Write in [input]: resize = "short_side", "stretch" or "pad".'
+            f"{where} gives a size but not how to get there. Write in [input]: "
+            'resize = "short_side", "stretch" or "pad".'
         )
     if output.task == "classify" and output.activation is None:
         raise SpecError(

@@ -75,7 +75,8 @@ def _geometry(config: Mapping[str, Any]) -> dict[str, Any]:
     size = _needed(config, "size", "do_resize")
     if not isinstance(size, Mapping):
         raise SpecError(
-            f'size={size!r} means a square or a short side, by class: write {{"height": ..., "width": ...}} or {{"shortest_edge": ...}}.'
+            f"size={size!r} means a square or a short side, by class. Write "
+            '{"height": ..., "width": ...} or {"shortest_edge": ...}.'
         )
     return {"interpolation": _INTERPOLATIONS[resample], **_sides(config, size)}
 

@@ -54,8 +54,8 @@ def _picture_sides(spec: InputSpec, shape: Sequence[Dim]) -> tuple[Dim, Dim]:
     wanted = CHANNELS[spec.color]
     if isinstance(channels, int) and channels != wanted:
         raise SpecError(
-            f"the spec says {wanted} channels (color={spec.color!r}) and layout={spec.layout!r}; the model takes {_text(shape)}. "
-            "Correct color or layout."
+            f"the spec says {wanted} channels (color={spec.color!r}) and layout={spec.layout!r}; the model takes "
+            f"{_text(shape)}. Correct color or layout."
         )
     return height, width
 
@@ -80,7 +80,8 @@ def _with_size(spec: InputSpec, height: Dim, width: Dim, shape: Sequence[Dim]) -
         return spec
     if spec.resize is None:
         raise SpecError(
-            f'the model takes {_text(shape)} and the spec resizes nothing. Write: resize = "short_side", "stretch" or "pad".'
+            f"the model takes {_text(shape)} and the spec resizes nothing. "
+            'Write: resize = "short_side", "stretch" or "pad".'
         )
     if spec.resize == "short_side" and spec.crop is None:
         raise SpecError(
@@ -91,7 +92,7 @@ def _with_size(spec: InputSpec, height: Dim, width: Dim, shape: Sequence[Dim]) -
     for said, wanted in zip(spec.size or (), (height, width), strict=False):
         if isinstance(wanted, int) and wanted != said:
             raise SpecError(
-                f"the spec gives pictures of size={list(spec.size or ())} (height, width); the model takes {_text(shape)}. "
+                f"the spec gives size={list(spec.size or ())} (height, width); the model takes {_text(shape)}. "
                 f"Correct size{' and short_side' if spec.short_side is not None else ''}, or take another model."
             )
     return spec

@@ -1,0 +1,7 @@
+"""Decoded pictures -> the numbers that a model takes, as its spec says."""
+
+from __future__ import annotations
+
+from penstock._preprocess.prepare import make, shrink_to
+
+__all__ = ["make", "shrink_to"]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock._models import graph
+from penstock._models.candidates import candidates, installed, reference_candidate, usable
+from penstock.errors import MissingDependency, UsageError
+
+BOTH = ["onnxruntime", "openvino"]
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give only(names): as if no other runtime were installed."""
+
+    def hide(*names: str) -> None:
+        for name in BOTH:
+            if name not in names:
+                monkeypatch.setitem(sys.modules, name, None)
+
+    return hide
+
+
+def settings(path: Path, runtime: str, threads: int) -> list[dict[str, Any]]:
+    return [candidate.settings for candidate in candidates(path, [runtime], "f32", threads)]
+
+
+def test_quantised_weights_are_tried_with_and_without_the_runtimes_handling(models: Path) -> None:
+    tried = settings(models / "mobilenet_v2_1.0_224_quant.onnx", "onnxruntime", 2)
+    assert [(each["qdq"], each["intra_threads"]) for each in tried] == [(False, 1), (True, 1), (False, 2)]
+    tried = settings(models / "fastestdet_coco.onnx", "onnxruntime", 2)
+    assert [(each["qdq"], each["intra_threads"]) for each in tried] == [(True, 1), (True, 2)]
+    assert len(settings(models / "fastestdet_coco.onnx", "onnxruntime", 1)) == 1
+
+
+def test_two_streams_never_share_quantised_weights(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO 2026.4.1 answers wrongly then."""
+    pytest.importorskip("onnx")
+    quantised = models / "mobilenet_v2_1.0_224_quant.onnx"
+    assert [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)] == [(2, True), (1, True)]
+    plain = settings(models / "fastestdet_coco.onnx", "openvino", 2)
+    assert [(each["streams"], each["fold"]) for each in plain] == [(2, False), (1, False)]
+    monkeypatch.setattr(graph, "available", lambda: False)
+    assert [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)] == [(1, False)]
+
+
+def test_what_is_installed_can_be_used(only: Any) -> None:
+    only("openvino")
+    assert installed() == ["openvino"]
+    assert usable("auto", "f32") == ["openvino"]
+    assert reference_candidate().runtime == "openvino"
+    with pytest.raises(MissingDependency, match=r"pip install 'penstock\[onnx\]'"):
+        usable("onnxruntime", "f32")
+
+
+def test_without_any_runtime_both_extras_are_named(only: Any) -> None:
+    only()
+    for ask in (lambda: usable("auto", "f32"), reference_candidate):
+        with pytest.raises(MissingDependency, match=r"penstock\[onnx\].*penstock\[openvino\]"):
+            ask()
+
+
+def test_lower_precisions_are_openvinos(only: Any) -> None:
+    with pytest.raises(UsageError, match="runtime='onnxruntime' cannot run precision='bf16'"):
+        usable("onnxruntime", "bf16")
+    only("onnxruntime")
+    with pytest.raises(MissingDependency, match=r"penstock\[openvino\]"):
+        usable("auto", "bf16")
+
+
+def test_unknown_words_are_refused() -> None:
+    with pytest.raises(UsageError, match="runtime='tensorrt'"):
+        usable("tensorrt", "f32")
+    with pytest.raises(UsageError, match="precision='int4'"):
+        usable("auto", "int4")

@@ -1,0 +1,82 @@
+"""The race's decisions, with rates that are planted: nothing here is timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock._models import race as race_module
+from penstock._models.candidates import Candidate
+from penstock._models.race import Lap, race
+
+
+class Planted:
+    """A model whose rate at each batch size is known."""
+
+    def __init__(self, rates: dict[int, float], batch_size: int | None = None) -> None:
+        self.rates = rates
+        self.batch_size = batch_size
+        self.measured: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def planted_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float) -> float:
+        model.measured.append(batch)
+        return float(model.rates.get(batch, 1.0))
+
+    monkeypatch.setattr(race_module, "items_per_s", measure)
+
+
+def laps(*models: Planted) -> list[Lap]:
+    return [Lap(Candidate(f"r{i}"), model, 1) for i, model in enumerate(models)]  # type: ignore[arg-type]
+
+
+ITEMS = [np.zeros(3)] * 4
+
+
+def test_the_fastest_wins_and_all_are_reported() -> None:
+    slow, fast = Planted({1: 80}), Planted({1: 100})
+    ranked = race(laps(slow, fast), ITEMS, 2, try_batches=False)
+    assert [lap.rate for lap in ranked] == [100, 80]
+    assert ranked[0].model is fast
+
+
+def test_a_larger_batch_must_be_worth_it() -> None:
+    assert race(laps(Planted({1: 100, 2: 101, 4: 101, 8: 101})), ITEMS, 2, try_batches=True)[0].batch == 1
+    assert race(laps(Planted({1: 100, 2: 110, 4: 130, 8: 131})), ITEMS, 2, try_batches=True)[0].batch == 4
+
+
+def test_a_hopeless_one_is_out_after_a_round() -> None:
+    hopeless, fast = Planted({1: 10}), Planted({1: 100})
+    race(laps(hopeless, fast), ITEMS, 2, try_batches=True)
+    assert hopeless.measured == [1]
+    assert {2, 4, 8} <= set(fast.measured)
+
+
+def test_batches_that_take_long_are_not_tried() -> None:
+    heavy = Planted({1: 4.0})
+    race(laps(heavy), ITEMS, 1, try_batches=True)
+    assert set(heavy.measured) == {1}
+
+
+def test_a_fixed_batch_and_ragged_items_are_not_tried_in_batches() -> None:
+    fixed = Planted({1: 100}, batch_size=1)
+    race(laps(fixed), ITEMS, 2, try_batches=True)
+    assert set(fixed.measured) == {1}
+    free = Planted({1: 100, 8: 1000})
+    race(laps(free), [np.zeros(2), np.zeros(3)], 2, try_batches=True)
+    assert set(free.measured) == {1}
+
+
+def test_equals_go_to_the_earlier_candidate() -> None:
+    first, second = Planted({1: 99}), Planted({1: 100})
+    assert race(laps(first, second), ITEMS, 2, try_batches=False)[0].model is first
+
+
+def test_a_disturbed_measurement_does_not_decide() -> None:
+    lap = laps(Planted({}))[0]
+    lap.rates.extend([100, 20, 99, 101])
+    assert lap.rate == pytest.approx(100.5)
