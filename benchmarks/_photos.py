@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,10 @@ SIDE, SHORT_SIDE, TOP = 224, 256, 5
 
 @dataclass(frozen=True)
 class Job:
-    """A folder of photos, a model, an output file, at a precision; `runtime` is for penstock alone."""
+    """A folder of photos, a model, an output file, at a precision.
+
+    `runtime` is for penstock alone; `settings` for settings.py, which looks for the rivals' best ones.
+    """
 
     photos: str
     model: str
@@ -32,6 +35,7 @@ class Job:
     precision: str = "f32"
     runtime: str = "auto"
     limit: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Return the photos in the order of a sorted walk."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from _photos import Array, Job, Lines, Shared, in_threads, line, read
-from _runtimes import Predict, blank, cores, openvino, ort, ort_defaults, request
+from _runtimes import Predict, blank, cores, loaded, openvino, ort, ort_defaults, request
 
 Run = Callable[[], float | None]
 Entry = Callable[[Job], AbstractContextManager[Run]]
@@ -78,14 +78,16 @@ def _fused(job: Job, predicts: list[Predict]) -> Run:
 @contextmanager
 def fused_ort(job: Job) -> Iterator[Run]:
     """A thread a core, each decodes, runs, writes; one ONNX Runtime session, one thread a call, no spinning."""
-    yield _fused(job, [ort(job.model)] * cores())
+    settings = {"threads": cores(), "intra": 1} | job.settings
+    yield _fused(job, [ort(job.model, settings["intra"])] * settings["threads"])
 
 
 @contextmanager
 def fused_openvino(job: Job) -> Iterator[Run]:
     """The same with an OpenVINO request a thread, a stream a core, folded weights."""
-    compiled = openvino(job.model, job.precision)
-    yield _fused(job, [request(compiled) for _ in range(cores())])
+    settings = {"threads": cores(), "streams": cores()} | job.settings
+    compiled = openvino(job.model, job.precision, settings["streams"])
+    yield _fused(job, [request(compiled) for _ in range(settings["threads"])])
 
 
 class Photos:
@@ -105,17 +107,16 @@ class Photos:
 
 @contextmanager
 def data_loader(job: Job) -> Iterator[Run]:
-    """DataLoader and a loop."""
+    """DataLoader and a loop; small batches, tensors through shared memory."""
     import torch
     from torch.utils.data import DataLoader
 
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     torch.set_num_threads(1)
     paths = job.paths()
-    settings: dict[str, Any] = {"batch_size": 4, "num_workers": 1, "prefetch_factor": 4, "intra": cores()}
-    settings.update(SETTINGS)
-    predict = ort(job.model, intra=settings.pop("intra"))
-    loader: Any = DataLoader(Photos(paths), collate_fn=_stacked, persistent_workers=True, **settings)
+    settings = {"runtime": "onnxruntime", "intra": cores(), "batch_size": 4, "num_workers": cores()} | job.settings
+    predict = loaded(job, {key: settings.pop(key) for key in ("runtime", "intra")})
+    loader: Any = DataLoader(Photos(paths), collate_fn=_stacked, persistent_workers=True, prefetch_factor=4, **settings)
 
     def run() -> None:
         with open(job.out, "w") as file:
@@ -135,11 +136,11 @@ def _stacked(rows: list[tuple[int, Array]]) -> tuple[list[int], Any]:
 
 @contextmanager
 def spdl(job: Job) -> Iterator[Run]:
-    """Spdl."""
+    """A thread a core for decoding and running together (fused), or for each of the two."""
     from spdl.pipeline import PipelineBuilder
 
-    settings: dict[str, Any] = {"fused": True, "threads": cores(), "sink": 8} | SETTINGS
-    predict = ort(job.model)
+    settings = {"runtime": "onnxruntime", "intra": 1, "fused": True, "threads": cores(), "sink": 8} | job.settings
+    predict = loaded(job, settings)
 
     def whole(path: Path) -> str:
         return line(job.id(path), predict(read(path))[0])
@@ -161,10 +162,10 @@ def spdl(job: Job) -> Iterator[Run]:
 
 @contextmanager
 def infer_queue(job: Job) -> Iterator[Run]:
-    """OpenVINO's AsyncInferQueue."""
+    """OpenVINO's AsyncInferQueue, a stream a core on folded weights, inputs not copied."""
     import openvino as ov
 
-    settings: dict[str, Any] = {"streams": cores(), "jobs": 2 * cores()} | SETTINGS
+    settings = {"streams": cores(), "jobs": 2 * cores()} | job.settings
     queue: Any = ov.AsyncInferQueue(openvino(job.model, job.precision, settings["streams"]), settings["jobs"])
     queue.start_async([blank()])
     queue.wait_all()
@@ -172,9 +173,11 @@ def infer_queue(job: Job) -> Iterator[Run]:
     def run() -> None:
         with open(job.out, "w") as file:
             lines = Lines(file)
-            queue.set_callback(lambda done, key: lines.write(line(key, done.get_output_tensor(0).data[0])))
+            # A shared input must live until its answer is there; the queue keeps nothing but its user data.
+            queue.set_callback(lambda done, item: lines.write(line(item[0], done.get_output_tensor(0).data[0])))
             for path in job.paths():
-                queue.start_async([read(path)], job.id(path), share_inputs=True)
+                values = read(path)
+                queue.start_async([values], (job.id(path), values), share_inputs=True)
             queue.wait_all()
 
     yield run
@@ -201,7 +204,7 @@ def ray_data(job: Job) -> Iterator[Run]:
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0", PYTHONPATH=str(Path(__file__).parent))
     import ray
 
-    settings: dict[str, Any] = {"batch": 16, "blocks": 32} | SETTINGS
+    settings = {"batch": 16, "blocks": 32} | job.settings
     ray.init(num_cpus=cores(), include_dashboard=False, log_to_driver=False, logging_level="error")
     context: Any = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -222,8 +225,6 @@ def ray_data(job: Job) -> Iterator[Run]:
     ray.shutdown()
 
 
-SETTINGS: dict[str, Any] = {}
-
 RIVALS: dict[str, Entry] = {
     "plain loop, defaults": plain_defaults,
     "plain loop, tuned": plain_tuned,
@@ -235,3 +236,17 @@ RIVALS: dict[str, Entry] = {
     "AsyncInferQueue": infer_queue,
     "Ray Data": ray_data,
 }
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "fused threads, ONNX Runtime": [{"threads": 3}, {"threads": 1, "intra": 2}],
+    "fused threads, OpenVINO": [{"threads": 3}, {"streams": 1}, {"threads": 1, "streams": 1}],
+    "DataLoader": [
+        {"num_workers": workers, "batch_size": batch, "intra": intra}
+        for workers, batch, intra in ((1, 4, 2), (1, 1, 2), (1, 16, 2), (2, 4, 1), (2, 1, 2), (2, 16, 2))
+    ]
+    + [{"runtime": "openvino", "batch_size": 1, "num_workers": workers} for workers in (1, 2)],
+    "spdl": [{"runtime": "openvino"}, {"threads": 3}, {"sink": 64}, {"fused": False}, {"fused": False, "threads": 3}],
+    "AsyncInferQueue": [{"streams": 1}, {"streams": 1, "jobs": 2}, {"jobs": 2}, {"jobs": 3}, {"jobs": 8}],
+    "Ray Data": [{"batch": 4, "blocks": 32}, {"batch": 64, "blocks": 8}, {"batch": 16, "blocks": 100}],
+}
+"""Other settings that settings.py tries beside those above, which are the fastest of its last search."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _photos import SIDE, Array
+from _photos import SIDE, Array, Job
 
 Predict = Callable[[Array], Array]
 
@@ -102,4 +103,20 @@ def request(compiled: Any) -> Predict:
         return np.asarray(own.infer([batch], share_inputs=True, share_outputs=True)[0])
 
     predict(blank())
+    return predict
+
+
+def loaded(job: Job, settings: Mapping[str, Any]) -> Predict:
+    """Return the model on `settings["runtime"]`, safe in many threads: OpenVINO takes a request for each."""
+    if settings["runtime"] == "onnxruntime":
+        return ort(job.model, settings["intra"])
+    compiled = openvino(job.model, job.precision, cores() // settings["intra"])
+    request(compiled)
+    own = threading.local()
+
+    def predict(batch: Array) -> Array:
+        if not hasattr(own, "predict"):
+            own.predict = request(compiled)
+        return np.asarray(own.predict(batch))
+
     return predict

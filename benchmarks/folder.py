@@ -28,10 +28,11 @@ from _rivals_folder import RIVALS, Entry, Run
 
 SCRIPT = Path(__file__).resolve()
 OWN = "penstock"
-FLOORS = {"fused threads, ONNX Runtime": 0.95, "spdl": 0.85, "AsyncInferQueue": 0.85}
+FLOORS = {"fused threads": 0.95, "spdl": 0.85, "AsyncInferQueue": 0.85}
 """A rival below this share of the limit is set wrongly, and so is what is said against it."""
-LEAST_AGREEMENT = 0.97
-"""Share of photos whose best class must be the reference's; decoders and resizes differ by a few grey levels."""
+LEAST_AGREEMENT = {"f32": 0.99, "bf16": 0.93}
+"""Share of photos whose best class must be the reference's: the plain loop's for the rivals, for ours our own in f32 on
+ONNX Runtime, because it resizes as Pillow does and the rivals do not."""
 
 
 @contextmanager
@@ -91,17 +92,22 @@ def play(name: str, job: Job) -> Round:
 
 
 def measured(job: Job, names: list[str], rounds: int, seed: int) -> dict[str, list[Round]]:
-    """Return the rounds; answers become the share that agrees with the plain loop's, f32, defaults."""
+    """Return the rounds; answers become the share that agrees with the reference's."""
     for path in job.paths():
         path.read_bytes()  # the page cache is warm
     with tempfile.TemporaryDirectory() as folder:
-        reference = _fresh(replace(job, precision="f32"), "plain loop, defaults", Path(folder) / "ref.jsonl")["answers"]
+        plain = replace(job, precision="f32", runtime="onnxruntime")
+        references = {
+            name: _fresh(plain, name, Path(folder) / f"{name}.jsonl")["answers"]
+            for name in (OWN, "plain loop, defaults")
+        }
 
         def one(name: str, number: int) -> Round:
             precision = "f32" if name == F32 else job.precision
             asked = replace(job, precision=precision, runtime=HAND_SET.get(name, "auto"))
             got = _fresh(asked, OWN if name == F32 else name, Path(folder) / f"{number}-{names.index(name)}.jsonl")
-            return _checked(name, got, reference)
+            reference = references[OWN if name.startswith(OWN) else "plain loop, defaults"]
+            return _checked(name, got, reference, LEAST_AGREEMENT[precision])
 
         return interleaved(names, rounds, one, seed)
 
@@ -114,13 +120,13 @@ def _fresh(job: Job, name: str, out: Path) -> Round:
     return fresh(SCRIPT, name, {**asdict(job), "out": str(out)})
 
 
-def _checked(name: str, got: Round, reference: dict[str, int]) -> Round:
+def _checked(name: str, got: Round, reference: dict[str, int], least: float) -> Round:
     if (answers := got.pop("answers", None)) is None:
         return got
     if answers.keys() != reference.keys():
         raise SystemExit(f"{name}: other photos than the reference: {sorted(answers.keys() ^ reference.keys())[:3]}")
     got["agreement"] = sum(answers[key] == reference[key] for key in reference) / len(reference)
-    if got["agreement"] < LEAST_AGREEMENT:
+    if got["agreement"] < least:
         raise SystemExit(f"{name}: only {got['agreement']:.1%} of its answers are the reference's.")
     return got
 
@@ -161,17 +167,27 @@ def findings(taken: dict[str, list[Round]]) -> str:
             f"- penstock / best rival ({best}): {spread(ratio(rates(taken, OWN), rates(taken, best)))}; goal 1.00"
         )
         said.append(f"- penstock / limit: {spread(ratio(rates(taken, OWN), rates(taken, 'limit')))}; goal 0.97 reached")
-        said.append(f"- penstock chose: {taken[OWN][-1]['plan']}")
+        said.append(f"- penstock chose: {_choices(taken[OWN])}")
     by_hand = [name for name in HAND_SET if name in taken]
     if OWN in taken and by_hand:
         better = max(by_hand, key=lambda name: median(rates(taken, name)))
         said.append(f"- auto / {better}: {spread(ratio(rates(taken, OWN), rates(taken, better)))}; goal 0.98")
     if F32 in taken:
         said.append(f"- bf16 / f32: {spread(ratio(rates(taken, OWN), rates(taken, F32)))}; goal 1.3")
-    for name, floor in FLOORS.items():
-        if name in taken and (share := ratio(rates(taken, name), rates(taken, "limit"))[0]) < floor:
-            said.append(f"- MIS-SET: {name} reaches {share:.3f} of the limit, under {floor}: its figures do not count")
+    for start, floor in FLOORS.items():
+        shares = [ratio(rates(taken, name), rates(taken, "limit"))[0] for name in taken if name.startswith(start)]
+        if shares and max(shares) < floor:
+            said.append(
+                f"- MIS-SET: {start} at {max(shares):.3f} of the limit, under {floor}: its figures do not count"
+            )
     return "\n".join(said)
+
+
+def _choices(rounds: list[Round]) -> str:
+    keys = ("runtime", "settings", "batch", "threads", "stages")
+    said = ["; ".join(f"{key} {round_['plan'].get(key)}" for key in keys) for round_ in rounds]
+    counts = sorted(((said.count(choice), choice) for choice in set(said)), reverse=True)
+    return f"{' | '.join(f'{n} x {choice}' for n, choice in counts)}; agreement {rounds[-1]['plan'].get('agreement')}"
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ MODELS = Path(render.__file__).parent / "models"
 TRAIN_SEED, SEEN_SEED, UNSEEN_SEED = 1_000, 2_000, 3_000
 BLANK = 0
 PEAK_RATE = {"a": 3e-3, "b": 3e-3}
-STEPS = {"a": 5_000, "b": 6_000}
+STEPS = {"a": 4_500, "b": 5_000}
 
 TOML = """\
 # Text-line recogniser {name} of the demo, trained by training/train_lines.py.
@@ -64,6 +64,7 @@ class Plan:
     batch: int
     workers: int
     folder: Path
+    state: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +305,11 @@ def main() -> None:
     lines = render_lines(TRAIN_SEED, plan.lines, "seen", plan.workers)
     print(f"{len(lines):,} lines rendered in {time.monotonic() - started:.0f} s", flush=True)
     net = build(plan.model)
+    if plan.state and plan.state.exists():
+        net.load_state_dict(torch.load(plan.state, weights_only=True))
     steps = train(net, lines, plan)
+    if plan.state:
+        torch.save(net.state_dict(), plan.state)
     path = export(net, plan)
     minutes = (time.monotonic() - started) / 60
     print(f"{path.name}: {path.stat().st_size:,} bytes, {steps:,} steps, {minutes:.1f} minutes with the rendering")
@@ -316,14 +321,14 @@ def _read_arguments() -> Plan:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", choices=("a", "b"), required=True)
     parser.add_argument("--steps", type=int, help=f"steps to train (default: {STEPS})")
-    parser.add_argument("--minutes", type=float, default=14.0, help="end earlier after this time (default: 14)")
+    parser.add_argument("--minutes", type=float, default=14.0, help="end after this time at the latest (default: 14)")
     parser.add_argument("--lines", type=int, default=48_000, help="lines to render for training (default: 48,000)")
     parser.add_argument("--batch", type=int, default=32, help="lines in a batch (default: 32)")
     parser.add_argument("--workers", type=int, default=2, help="processes and threads to use (default: 2)")
     parser.add_argument("--folder", type=Path, default=MODELS, help="where to write (default: the package's models)")
-    given = parser.parse_args()
-    steps = given.steps or STEPS[given.model]
-    return Plan(given.model, steps, given.minutes, given.lines, given.batch, given.workers, given.folder)
+    parser.add_argument("--state", type=Path, help="weights to start from, if the file exists, and to save")
+    given = vars(parser.parse_args())
+    return Plan(**{**given, "steps": given["steps"] or STEPS[given["model"]]})
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class Recipe:
         if self.spec is not None:
             from penstock._preprocess import make
 
-            parts.append(Part(Step.of("preprocess", make(self.spec.input))))
+            parts.append(Part(Step.of("preprocess", make(self.spec.input, in_graph=True))))
         return parts
 
     def _decode_step(self) -> Step:
@@ -153,9 +153,10 @@ class Recipe:
         from penstock._preprocess import shrink_to
 
         least = None if self.spec is None else shrink_to(self.spec.input)
+        alpha = self.spec is not None and self.spec.input.color == "rgba"
         if not self._positional:
-            return Step.of("decode", lambda item: load(item, shrink_to=least))
-        return Step.of("decode", lambda v: v if isinstance(v, np.ndarray) else decode(v, shrink_to=least))
+            return Step.of("decode", lambda item: load(item, shrink_to=least, alpha=alpha))
+        return Step.of("decode", lambda v: v if isinstance(v, np.ndarray) else decode(v, shrink_to=least, alpha=alpha))
 
     # ---- the model
 

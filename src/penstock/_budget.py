@@ -39,7 +39,7 @@ class Budget:
         if self.items is not None:
             return self.items
         if self.percent is not None and planned is not None:
-            return int(planned * self.percent / 100)
+            return int(planned * self.percent / 100 + 1e-9)  # 0.57 % of 10,000 are 57, in floating point 56.99...
         return None
 
     def spent(self, failed: int, done: int, planned: int | None) -> str | None:

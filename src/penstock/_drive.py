@@ -47,7 +47,8 @@ class Tally:
     before: Counts
     done: int = 0
     failed: int = 0
-    seconds: float = 0.0
+    begun: float = 0.0
+    window: int = 0
     stopped: str | None = None
     notes: dict[str, int] = field(default_factory=dict)
     steps: tuple[StepStatistics, ...] = ()
@@ -69,7 +70,7 @@ class Drive:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
         window = window_of(stages, self._max_bytes())
-        begun = time.perf_counter()
+        self.tally.begun = time.perf_counter()
         with (
             self._interrupts.deferred(),
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
@@ -81,10 +82,9 @@ class Drive:
             finally:
                 self._commit(flow)
                 self._take_stock(pipeline.statistics(), loaded, threads)
-                self.tally.seconds = time.perf_counter() - begun
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
-        committed, window = time.monotonic(), flow.statistics().window
+        committed = time.monotonic()
         while (parcels := flow.collect(COMMIT_S)) is not None:
             for parcel in parcels:
                 done, failed = self._job.absorb(parcel)
@@ -92,9 +92,10 @@ class Drive:
                 self.tally.failed += failed
                 self._note(parcel.items)
             now = time.monotonic()
-            if not parcels or self._job.uncommitted * 4 >= window or now - committed >= COMMIT_S:
+            if not parcels or self._job.uncommitted * 4 >= self.tally.window or now - committed >= COMMIT_S:
                 self._commit(flow)
-                committed, window = now, flow.statistics().window
+                committed = now
+                self.tally.window = max(self.tally.window, flow.statistics().window)
                 progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
             self._check_stop(flow)
 
@@ -124,7 +125,7 @@ class Drive:
             **loaded.choices,
             "threads": threads,
             "stages": {stage.name: stage.workers for stage in statistics.stages},
-            "window": max((flow.most_in_flight for flow in statistics.flows), default=0),
+            "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(loaded.measurements),
             "agreement": loaded.agreement,
         }
@@ -144,7 +145,8 @@ class Drive:
             self._job.finish(by_input=self._orders.order)
         else:
             self._job.report_failures()
-        report = self._report(self._audited(complete=complete), ignored)
+        seconds = time.perf_counter() - self.tally.begun if self.tally.begun else 0.0
+        report = self._report(self._audited(complete=complete), ignored, seconds)
         if self.tally.stopped is not None:
             raise StageError(self._stopped_message(report))
         return report
@@ -155,7 +157,7 @@ class Drive:
             planned = self.tally.before.done + self.tally.before.failed + self.tally.done + self.tally.failed
         return self._job.audit(planned=planned, complete=complete and not self._orders.retry)
 
-    def _report(self, counts: Counts, ignored: int) -> Report:
+    def _report(self, counts: Counts, ignored: int, seconds: float) -> Report:
         tally = self.tally
         return Report(
             out=str(self._job.out),
@@ -166,7 +168,7 @@ class Drive:
             ignored=ignored,
             vanished=counts.vanished,
             attempted=tally.done + tally.failed,
-            seconds=tally.seconds,
+            seconds=seconds,
             stages=tally.steps,
             plan=tally.plan,
             failures=tuple(self._job.ledger.failures(SHOWN_FAILURES)),

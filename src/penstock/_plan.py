@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -41,5 +42,6 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
 
 def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
     """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
-    need = 2 * sum(stage.workers for stage in stages) * max((stage.block or 1 for stage in stages), default=1)
+    block = math.lcm(*(stage.block or 1 for stage in stages))  # what travels together, see `Pipeline.block`
+    need = 2 * sum(stage.workers for stage in stages) * block
     return Window(max(32, need), max(16_384, need), max_bytes)

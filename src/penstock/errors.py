@@ -42,7 +42,9 @@ class MissingDependency(UsageError):
 
 
 class SpecError(UsageError):
-    """Raised when nothing says how a model wants its input, or when what is said contradicts itself."""
+    """Raised when nothing says how a model wants its input, or when what is said contradicts itself or the model."""
+
+    stops_run = True
 
 
 class LedgerError(UsageError):

@@ -132,18 +132,21 @@ def test_a_wrong_answer_is_refused_with_both_numbers(answer: Any, says: str) -> 
 
 
 def test_one_at_a_time_means_one_at_a_time() -> None:
-    inside = threading.Lock()
+    met: list[bool] = []
+    meeting = threading.Barrier(2)
 
-    def alone(batch: list[Any]) -> list[Any]:
-        assert inside.acquire(blocking=False), "two threads inside"
+    def meet(batch: list[Any]) -> list[Any]:
         try:
-            return [sum(range(2000)) for _ in batch]
-        finally:
-            inside.release()
+            meeting.wait(0.3)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            meeting.reset()
+        return batch
 
-    model = CallableModel(alone)
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(lambda _: len(predict(model, [1] * 5)), range(60)))
+    model = CallableModel(meet)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda value: predict(model, [value]), [1, 2])) == [[1], [2]]
+    assert not met, "two threads were inside at once"
 
 
 def test_concurrent_lets_them_in_together() -> None:

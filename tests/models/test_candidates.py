@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from penstock._models import graph
-from penstock._models.candidates import candidates, installed, reference_candidate, usable
-from penstock.errors import MissingDependency, UsageError
+from penstock._models.candidates import candidates, installed, ports_of, reference_candidate, usable
+from penstock.errors import MissingDependency, ModelError, UsageError
 
 BOTH = ["onnxruntime", "openvino"]
 
@@ -77,3 +77,17 @@ def test_unknown_words_are_refused() -> None:
         usable("tensorrt", "f32")
     with pytest.raises(UsageError, match="precision='int4'"):
         usable("auto", "int4")
+
+
+def test_ports_are_known_before_anything_is_chosen(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = models / "squeezenet10_fp16_winml.onnx"
+    ports = ports_of(path)
+    assert ports.only_input("m").shape == (1, 3, 224, 224)
+    monkeypatch.setattr(graph, "available", lambda: False)
+    assert ports_of(path) == ports
+
+
+def test_ports_of_a_corrupt_file_name_it(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model at all")
+    with pytest.raises(ModelError, match=r"broken\.onnx"):
+        ports_of(tmp_path / "broken.onnx")

@@ -139,6 +139,17 @@ def test_a_wrong_compile_is_refused_on_resume_too(job: Any) -> None:
         load_as(path, spec, choices | {"version": version}, items, 2)
 
 
+def test_every_worker_is_checked(job: Any) -> None:
+    path, spec, items = job
+    truth = truth_of(path, spec, items)
+    Wrong.entered = 0
+    agreement = check(Wrong(path, spec), truth, threads=2)
+    assert agreement.n == 10
+    assert not agreement.within("f32")
+    Wrong.entered = 0
+    assert check(Wrong(path, spec), truth, threads=1).within("f32")
+
+
 def test_openvinos_real_fault_is_caught_whenever_it_strikes(job: Any) -> None:
     """Two streams on unfolded quantised weights: wrong in most compiles of 2026.4.1, right in the others."""
     path, spec, items = job

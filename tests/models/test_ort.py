@@ -128,6 +128,21 @@ def test_a_corrupt_file_is_named(models: Path, tmp_path: Path, capfd: pytest.Cap
     assert capfd.readouterr().err == ""  # the runtime's own log stays silent
 
 
+def test_a_call_that_fails_is_an_items_error_and_prints_nothing(
+    build: Callable[..., bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])
+    path = tmp_path / "seven.onnx"
+    shapes = {"shape": np.asarray([-1, 7], np.int64)}
+    path.write_bytes(build([node], {"x": ("float32", ["N", "W"])}, {"y": ("float32", ["N", 7])}, shapes))
+    model = OrtModel(path)
+    assert predict(model, [np.zeros(7, np.float32)])[0].shape == (7,)
+    with pytest.raises(ItemError, match=r"seven failed on float32 \(1, 6\)"):
+        predict(model, [np.zeros(6, np.float32)])
+    assert capfd.readouterr().err == ""
+
+
 def test_a_missing_file_is_the_users_fault(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         OrtModel(tmp_path / "nothing.onnx")

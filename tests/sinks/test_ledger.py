@@ -154,7 +154,11 @@ NAMES = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=NAMES, after=NAMES, changed=st.sets(st.sampled_from("abcdefgh")), settled=st.data())
 def test_sync_keeps_exactly_what_is_unchanged(
-    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], changed: set[str], settled: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[str],
+    after: list[str],
+    changed: set[str],
+    settled: st.DataObject,
 ) -> None:
     done = settled.draw(st.sets(st.sampled_from(before))) if before else set()
     with Ledger(tmp_path_factory.mktemp("job") / "ledger.sqlite") as ledger:

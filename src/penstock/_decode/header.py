@@ -130,6 +130,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _webp(data: bytes) -> Header | None:
+    if len(data) < max(32, 8 + struct.unpack_from("<L", data, 4)[0]):
+        return None  # cut off
     first = data[12:16]
     if first == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))

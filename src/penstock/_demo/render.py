@@ -50,8 +50,8 @@ T = TypeVar("T")
 _ONSETS = "b c d f g h j k l m n p qu r s t v w x y z bl br ch cl cr dr fl gr pl pr sh sl sp st str th tr wh".split()
 _VOWELS = "a e i o u ai ea ee ie oo ou y".split()
 _CODAS = ["", "", "", *"b ck d ff g l ll m n nd ng nt p r rd s ss st t x z".split()]
-# Codes have no I and O, as serial numbers have none: beside digits, people cannot tell them from 1 and 0 either.
-_CODE_SIGNS = DIGITS + LETTERS.upper().replace("I", "").replace("O", "")
+# Codes have none of 0 O o 1 I l, as vouchers have none: with no word or number around, nobody tells them apart.
+_CODE_SIGNS = "".join(sign for sign in DIGITS + LETTERS.upper() if sign not in "01IO")
 _WORDS = (
     "the of and to in is that for it was on are with as be at this have from or had by but some what there we can out "
     "other were all your when up use word how said each she which their time will way about many then them would like "
@@ -80,8 +80,8 @@ class _Wear:
         return cls(
             shear=float(rng.uniform(-0.15, 0.15)),
             slope=float(rng.uniform(-steepest, steepest)),
-            blur=float(rng.uniform(0.0, 0.8)),
-            noise=float(rng.uniform(0.0, 11.0)),
+            blur=float(rng.uniform(0.0, 0.75)),
+            noise=float(rng.uniform(0.0, 10.0)),
             paper=float(rng.uniform(190, 250)),
             ink=float(rng.uniform(0, 70)),
             light=float(rng.uniform(-20, 20)),
@@ -132,7 +132,7 @@ def render_sample(seed: int, index: int, fonts: FontSet) -> tuple[str, Gray]:
     """Text and image of line `index` of the series `seed`: each line has its own generator, so any can be had alone."""
     rng = np.random.default_rng((seed, index))
     text = make_text(rng)
-    font = load_font(_pick(rng, font_names(fonts)), int(rng.integers(21, 25)))
+    font = load_font(_pick(rng, font_names(fonts)), int(rng.integers(22, 25)))
     return text, render_line(text, font, rng)
 
 

@@ -27,10 +27,24 @@ def demo(folder: Path) -> int:
     print(report)
     read = _read(out)
     exact = sum(read.get(name) == text for name, text in truth.items()) / len(truth)
-    print(f"{exact:.1%} of the lines are read without a mistake (the goal is {GOAL:.0%}); one of them:")
+    wrong = sum(edits(read.get(name, ""), text) for name, text in truth.items())
+    share = wrong / sum(map(len, truth.values()))
+    print(f"{exact:.1%} of the lines are read without a mistake (the goal is {GOAL:.0%}), {share:.2%} of the characters")
+    print("are wrong; one of the lines:")
     print(f"  {next(iter(truth))}: {next(iter(read.values()))!r}")
     print(f"the answers: {out}")
     return 0 if exact >= GOAL and report.exit_code == 0 else 1
+
+
+def edits(read: str, truth: str) -> int:
+    """Return the least number of insertions, deletions and replacements that make `read` of `truth` (Levenshtein)."""
+    row = list(range(len(truth) + 1))
+    for i, char in enumerate(read, start=1):
+        diagonal, row[0] = row[0], i
+        for j, wanted in enumerate(truth, start=1):
+            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (char != wanted))
+            diagonal, row[j] = row[j], best
+    return row[-1]
 
 
 def _truth(pictures: Path) -> Mapping[str, str]:

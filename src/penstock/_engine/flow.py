@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from penstock._engine.parcel import Parcel, estimate_nbytes
 from penstock._engine.sizing import Window, admission, fits, smooth, window_items
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 Chunk = tuple[Sequence[int], Sequence[Any], list[Any]]
 """(positions, items, values) of consecutive items of a source, ending where a batch ends."""
 Take = Callable[[int, int], Chunk | None]
-"""take(n, block) gives about n items, whole blocks only; None when there are no more."""
+"""take(n, block), n a multiple of block: gives the items of about n / block blocks; None when there are no more."""
 
 RECHECK_S = 1.0
 """Longest wait before looking whether the other side still lives."""
+SOURCE_STOP_S = 0.5
+"""How long a close waits for the source, which may be blocked for good in the user's iterable."""
 
 
 class Flow:
@@ -55,16 +57,23 @@ class Flow:
         self._source_cost_s = 0.0
         self._source_s = 0.0
         self._largest = 0
+        self._growing: Parcel | None = None
+        self._came = 0
+        self._starting = True
         self._exhausted = False
         self._draining = False
         self._error: BaseException | None = None
         self.closed = False
         self._thread = threading.Thread(target=self._read_source, name="penstock-source", daemon=True)
 
-    def __enter__(self) -> Flow:
+    def __enter__(self) -> Self:
         """Start reading the source."""
         self._pipeline.attach(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no more threads may be had
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,23 +91,24 @@ class Flow:
     def __iter__(self) -> Iterator[Parcel]:
         """Yield finished parcels until the source is exhausted; a parcel's room is free when the next is asked for."""
         while (parcels := self.collect(RECHECK_S)) is not None:
-            for parcel in parcels:
-                yield parcel
-                self.release(len(parcel))
+            parcels.reverse()
+            while parcels:
+                n = len(parcels[-1])
+                yield parcels.pop()  # nothing here holds on to what the consumer is done with
+                self.release(n)
 
     def collect(self, timeout_s: float) -> list[Parcel] | None:
-        """Return what has come out, [] after `timeout_s` without anything, None at the end. Raises what went wrong."""
+        """Return what came out, [] if nothing did for `timeout_s` or less, None at the end. Raises what went wrong."""
         with self._pipeline.lock:
             if not self._ready and not self._ended():
-                self._arrived.wait(timeout_s)
+                self._arrived.wait(min(timeout_s, self._pipeline.watch_period_s))
             parcels = list(self._ready)
             self._ready.clear()
             self._delivered += sum(map(len, parcels))
             if not parcels and self._ended():
                 self._raise_error()
                 return None
-        if not parcels:
-            self._pipeline.watch()
+        self._pipeline.watch()
         return parcels
 
     def release(self, n: int) -> None:
@@ -111,6 +121,8 @@ class Flow:
         """Admit nothing more; what is in flight still comes out."""
         with self._pipeline.lock:
             self._draining = True
+            self.seal()
+            self._pipeline.wake_first()
             self._room.notify()
             self._arrived.notify()
 
@@ -121,25 +133,25 @@ class Flow:
         self._room.notify()
         self._arrived.notify()
 
-    def close(self, timeout_s: float = 2.0) -> None:
+    def close(self, timeout_s: float = SOURCE_STOP_S) -> None:
         """End the flow; idempotent. A source that does not return in time is left behind as a daemon."""
         with self._pipeline.lock:
             self.closed = True
             self._ready.clear()
             self._waiting.clear()
+            self.seal()
             self._room.notify()
             self._arrived.notify()
+            self._pipeline.detach(self)
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
-        self._pipeline.detach(self)
 
     def statistics(self) -> FlowStatistics:
         """Return a snapshot."""
         with self._pipeline.lock:
-            allowed = window_items(self._window, self._pipeline.rate())
             flying = self._admitted - self._released
             counts = (self._admitted, self._delivered, flying, self._largest)
-            return FlowStatistics(*counts, allowed, int(self._item_nbytes), self._source_s)
+            return FlowStatistics(*counts, self._allowed(), int(self._item_nbytes), self._source_s)
 
     # ---- the pipeline's side, lock held
 
@@ -147,6 +159,9 @@ class Flow:
         """Take a finished parcel in; it becomes ready when everything before it has arrived. Lock held."""
         if self.closed:
             return
+        self._came += len(parcel)
+        if self._starting:
+            self._room.notify()
         if not self._ordered:
             self._ready.append(parcel)
             self._arrived_to += len(parcel)
@@ -157,6 +172,12 @@ class Flow:
                 self._arrived_to += len(following)
         if self._ready:
             self._arrived.notify()
+
+    def seal(self) -> None:
+        """Let nothing more join the parcel that was still growing. Lock held."""
+        if self._growing is not None:
+            self._growing.open_until = None
+            self._growing = None
 
     def measured(self, nbytes: int, n: int) -> None:
         """Note that `n` items hold `nbytes` after a stage; the largest running mean of any stage counts. Lock held."""
@@ -170,13 +191,14 @@ class Flow:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-        if self.closed:
+        if self.closed and not (self._exhausted and self._delivered == self._admitted):
             raise Cancelled("The flow was closed before all its items were done.")
 
     # ---- the source's side
 
     def _read_source(self) -> None:
         """Body of the source thread: read no further ahead than the window."""
+        error: BaseException | None = None
         try:
             while (n := self._wait_for_room()) is not None:
                 begun = time.perf_counter()
@@ -185,10 +207,12 @@ class Flow:
                 if chunk is None:
                     break
                 self._admit(chunk, spent)
-        except BaseException as error:  # noqa: BLE001 - whatever the user's iterable raises belongs to the consumer
-            self._error = error
+        except BaseException as caught:  # noqa: BLE001 - whatever the user's iterable raises belongs to the consumer
+            error = caught
         with self._pipeline.lock:
+            self._error = self._error or error
             self._exhausted = True
+            self.seal()
             self._pipeline.wake_first()
             self._arrived.notify()
 
@@ -196,62 +220,68 @@ class Flow:
         """Return how many items to read next, once they fit; None when reading is over."""
         with self._pipeline.lock:
             while not (self.closed or self._draining):
-                rate = self._pipeline.rate()
-                n = self._next_size(rate)
-                if fits(self._window, rate, self._admitted - self._released, self._item_nbytes, n):
+                allowed = self._allowed()
+                n = self._next_size(allowed)
+                if fits(allowed, self._admitted - self._released, n):
                     return n
                 self._room.wait(RECHECK_S)
         return None
 
-    def _next_size(self, rate: float) -> int:
+    def _allowed(self) -> int:
+        """Return how many items may be in flight; a slow start, as the first ones may not be like the others."""
+        allowed = window_items(self._window, self._pipeline.rate(), self._item_nbytes)
+        start = self._pipeline.worker_count * self._pipeline.block + 2 * self._came
+        self._starting = start < min(allowed, self._window.min_items)  # beyond, it grows with what is released
+        return min(start, allowed)
+
+    def _next_size(self, allowed: int) -> int:
         if self._linger_s is not None:
             return 1
         cost = max(self._pipeline.cost_s(), self._source_cost_s)
-        allowed = window_items(self._window, rate)
         return admission(cost, self._pipeline.block, allowed, self._pipeline.worker_count)
 
     def _admit(self, chunk: Chunk, spent_s: float) -> None:
         positions, items, values = chunk
-        nbytes = estimate_nbytes(values)
+        n, nbytes = len(values), estimate_nbytes(values)
         with self._pipeline.lock:
             if self.closed or self._draining:
                 return
             self._source_s += spent_s
-            self._source_cost_s = smooth(self._source_cost_s, spent_s / len(values))
-            if self._linger_s is not None and self._extend_open(items, values):
-                return
+            self._source_cost_s = smooth(self._source_cost_s, spent_s / n)
             start = self._admitted
-            self._admitted += len(values)
+            self._admitted += n
             self._largest = max(self._largest, self._admitted - self._released)
-            self.measured(nbytes, len(values))
-            parcel = Parcel(self, start, (start, len(values)), positions, items, values, nbytes=nbytes)
+            self.measured(nbytes, n)
+            if self._linger_s is not None and self._grow(items, values):
+                return
+            parcel = Parcel(self, start, (start, n), positions, items, values, nbytes=nbytes)
             if self._linger_s is not None:
                 self._open(parcel)
             self._pipeline.push(0, parcel)
 
-    # ---- trickling sources: an open parcel at the end of the first queue takes items one by one
+    # ---- trickling sources: an open parcel before the first stage takes items one by one until a worker takes it
 
     def _open(self, parcel: Parcel) -> None:
         """Let later items join `parcel` while it waits; its batch begins with it, wherever it lies in the source."""
+        self.seal()
         block = self._pipeline.block
         parcel.positions, parcel.items = [self._synthetic], list(parcel.items)
         self._synthetic += max(block, 1 << 16) // block * block
         parcel.open_until = time.monotonic() + (self._linger_s or 0.0 if block > 1 else 0.0)
+        self._growing = parcel
 
-    def _extend_open(self, items: Sequence[Any], values: list[Any]) -> bool:
-        """Add one item to the open parcel at the end of the first queue, if there is one with room."""
-        last = self._pipeline.last_waiting()
-        if last is None or last.flow is not self or last.open_until is None:
-            return False
+    def _grow(self, items: Sequence[Any], values: list[Any]) -> bool:
+        """Add one item to the open parcel, if there is one with room."""
+        parcel = self._growing
         cost = max(self._pipeline.cost_s(), self._source_cost_s)
-        if len(last) >= admission(cost, self._pipeline.block, 1 << 14, self._pipeline.worker_count):
+        most = admission(cost, self._pipeline.block, self._allowed(), self._pipeline.worker_count)
+        if parcel is None or len(parcel) >= most:
             return False
-        last.values.extend(values)
-        last.items = _grown(last.items, items)
-        last.positions = _grown(last.positions, [last.positions[-1] + 1])
-        last.origin = (last.start, len(last.values))
-        self._admitted += len(values)
-        if len(last) >= self._pipeline.block:
+        parcel.values.extend(values)
+        parcel.items = _grown(parcel.items, items)
+        parcel.positions = _grown(parcel.positions, [parcel.positions[-1] + 1])
+        parcel.origin = (parcel.start, len(parcel))
+        if len(parcel) >= self._pipeline.block:
             self._pipeline.wake_first()
         return True
 

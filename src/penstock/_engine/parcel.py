@@ -17,7 +17,7 @@ SAMPLES = 4
 """How many values of a long parcel are looked at to estimate its bytes: a look costs as much as a cheap stage."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Parcel:
     """Consecutive items of a flow: `values[i]` belongs to `items[i]` at `positions[i]`; a failed one is a `Failure`."""
 
@@ -105,12 +105,16 @@ def estimate_nbytes(values: Sequence[Any]) -> int:
 
 def value_nbytes(value: Any) -> int:
     """Return the bytes of the arrays and byte strings in `value`, one level of containers deep."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, (bytes, bytearray, memoryview, str)):
-        return len(value)
     if isinstance(value, dict):
-        return sum(getattr(part, "nbytes", 0) for part in value.values())
+        return sum(map(_own_nbytes, value.values()))
     if isinstance(value, (tuple, list)):
-        return sum(getattr(part, "nbytes", 0) for part in value)
-    return int(getattr(value, "nbytes", 0))
+        return sum(map(_own_nbytes, value))
+    return _own_nbytes(value)
+
+
+def _own_nbytes(value: Any) -> int:
+    """Return the length of a string, or the object's `nbytes` where that is a number: for some types it is a method."""
+    if isinstance(value, (bytes, bytearray, str)):
+        return len(value)
+    nbytes = getattr(value, "nbytes", 0)
+    return int(nbytes) if isinstance(nbytes, (int, np.integer)) else 0

@@ -6,55 +6,28 @@ Workers live as long as the pipeline: none is made per item or per flow.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Self
 
-from penstock._engine.flow import RECHECK_S, Flow, Take
-from penstock._engine.parcel import Parcel, estimate_nbytes, join, whole_blocks
-from penstock._engine.sizing import PARCEL_S, SLICE, Window, share, smooth
+from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
+from penstock._engine.parcel import Parcel, join, whole_blocks
+from penstock._engine.sizing import Window, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
-from penstock._engine.step import Rows, Stage, Step, run_step
+from penstock._engine.step import Stage
 from penstock._engine.watch import Watch
+from penstock._engine.work import Clock, Worker, work
 from penstock.errors import Closed
 
-OVERTIME_S = 2 * PARCEL_S
-"""A parcel that takes longer than this is handed on in pieces, so that other workers can share the rest."""
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds, items and failures of one step, counted by one worker since it last reported."""
-
-    busy_s: float = 0.0
-    items: int = 0
-    failed: int = 0
-
-
-@dataclass(slots=True)
-class Lease:
-    """What a worker holds: read by the watch from another thread, which bears a torn view."""
-
-    parcel: Parcel
-    offset: int
-    step: Step
-    out: list[Any]
-    begun: float
-
-
-@dataclass(slots=True)
-class Worker:
-    """One thread of a stage, and what it is doing."""
-
-    stage: int
-    index: int
-    thread: threading.Thread
-    items: int = 0
-    lease: Lease | None = None
+STOP_S = 1.5
+"""How long a close waits for workers; with the source's share (SOURCE_STOP_S) a stop takes at most 2 s."""
+CUT_S = 0.05
+"""How often a close cuts short what a worker may have begun in the meantime."""
 
 
 @dataclass(slots=True)
@@ -64,7 +37,7 @@ class Post:
     stage: Stage
     ready: threading.Condition
     queue: deque[Parcel] = field(default_factory=deque)
-    pieces: dict[tuple[int, int], list[Parcel]] = field(default_factory=dict)
+    pieces: dict[tuple[Flow, int], list[Parcel]] = field(default_factory=dict)
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
     idle: int = 0
@@ -84,16 +57,18 @@ class Pipeline:
 
     def __init__(self, stages: Sequence[Stage], *, item_timeout_s: float | None = None) -> None:
         """Prepare; nothing runs before the context is entered."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the collector may close a forgotten flow in a thread that holds it
         self.posts = [Post(stage, threading.Condition(self.lock)) for stage in stages]
         for post in self.posts:
             post.clocks = [Clock() for _ in post.stage.steps]
-        self.block = max((stage.block or 1 for stage in stages), default=1)
+        self.block = math.lcm(*(stage.block or 1 for stage in stages))
         self.worker_count = sum(stage.workers for stage in stages)
         self._flows: list[Flow] = []
         self._closing = False
         self._error: BaseException | None = None
+        self._told = False
         self._watch = Watch(item_timeout_s)
+        self._look_at = 0.0
         self.workers = [
             Worker(s, i, threading.Thread(target=self._run, name=f"penstock-{post.stage.name}-{i}", daemon=True))
             for s, post in enumerate(self.posts)
@@ -101,15 +76,21 @@ class Pipeline:
         ]
         self._by_thread = {worker.thread: worker for worker in self.workers}
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         """Start the workers."""
-        for worker in self.workers:
-            worker.thread.start()
+        try:
+            for worker in self.workers:
+                worker.thread.start()
+        except BaseException:  # no more threads may be had
+            self.close()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop and join the workers."""
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Stop and join the workers. Raises an error of theirs that no flow was there to hear of."""
         self.close()
+        if kind is None and self._error is not None and not self._told:
+            raise self._error
 
     def __repr__(self) -> str:
         """Show the stages, their workers and queues."""
@@ -118,26 +99,38 @@ class Pipeline:
         return f"<Pipeline {'running' if s.running else 'closed'} [{stages}]>"
 
     def flow(self, take: Take, window: Window, *, ordered: bool = True, linger_s: float | None = None) -> Flow:
-        """Return a flow of the items that `take` gives; enter it to begin."""
-        if self._closing:
-            raise Closed("The pipeline is closed: no more items can enter it.")
+        """Return a flow of the items that `take` gives; enter it to begin. Raises what has ended the pipeline."""
+        self._raise_if_closed()
         return Flow(self, take, window, ordered=ordered, linger_s=linger_s)
 
-    def close(self, timeout_s: float = 2.0) -> list[str]:
-        """Stop: workers finish the slice in hand, the rest is dropped. Return the names of threads left behind."""
+    def _raise_if_closed(self) -> None:
+        if self._error is not None:
+            self._told = True
+            raise self._error
+        if self._closing:
+            raise Closed("The pipeline is closed: no more items can enter it.")
+
+    def close(self, timeout_s: float = STOP_S) -> list[str]:
+        """Stop: workers end behind the item in hand, the rest is dropped. Return the names of threads left behind."""
+        deadline = time.monotonic() + timeout_s
         with self.lock:
             self._closing = True
             flows = list(self._flows)
             for post in self.posts:
-                post.queue.clear()
                 post.ready.notify_all()
         for flow in flows:
-            flow.close(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        for worker in self.workers:
-            if worker.thread.ident is not None:
-                worker.thread.join(max(0.0, deadline - time.monotonic()))
-        return [worker.thread.name for worker in self.workers if worker.thread.is_alive()]
+            flow.close(min(SOURCE_STOP_S, max(0.0, deadline - time.monotonic())))
+        return [worker.thread.name for worker in self.workers if not self._joined(worker, deadline)]
+
+    def _joined(self, worker: Worker, deadline: float) -> bool:
+        """Wait for a worker to end. It is cut short again and again: it may just have begun another slice."""
+        thread = worker.thread
+        if thread.ident is None or thread is threading.current_thread():
+            return True
+        while thread.is_alive() and (remaining_s := deadline - time.monotonic()) > 0:
+            worker.cut()
+            thread.join(min(CUT_S, remaining_s))
+        return not thread.is_alive()
 
     def statistics(self) -> PipelineStatistics:
         """Return a snapshot of all stages and flows."""
@@ -155,11 +148,20 @@ class Pipeline:
         )
         return StageStatistics(post.stage.name, post.stage.workers, post.queued(), counts, steps)
 
+    @property
+    def watch_period_s(self) -> float:
+        """How often a consumer should call `watch`, at least."""
+        return self._watch.period_s
+
     def watch(self) -> None:
-        """Look whether the workers live and move; called by whoever has waited in vain. Fails the flows if not."""
-        problem = self._watch.look(self.workers, self._closing)
-        if problem is not None:
-            with self.lock:
+        """Look, now and then, whether the workers live and move; called by consumers. Fails the flows if not."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        with self.lock:
+            self._look_at = now + self._watch.period_s
+            problem = None if self._closing else self._watch.look(self.workers)
+            if problem is not None:
                 self._fail(problem)
 
     # ---- for flows, lock held
@@ -173,10 +175,6 @@ class Pipeline:
         """Return the items per second that the slowest stage can do, as measured so far; 0.0 = unknown."""
         rates = [post.stage.workers / post.cost_s for post in self.posts if post.cost_s > 0.0]
         return min(rates) if len(rates) == len(self.posts) and rates else 0.0
-
-    def last_waiting(self) -> Parcel | None:
-        """Return the newest parcel that waits before the first stage."""
-        return self.posts[0].queue[-1] if self.posts[0].queue else None
 
     def wake_first(self) -> None:
         """Let an idle worker of the first stage look at its queue again."""
@@ -198,18 +196,21 @@ class Pipeline:
             post.ready.notify()
 
     def attach(self, flow: Flow) -> None:
-        """Begin to serve a flow."""
+        """Begin to serve a flow. Raises what has ended the pipeline."""
         with self.lock:
+            self._raise_if_closed()
             self._flows.append(flow)
 
     def detach(self, flow: Flow) -> None:
-        """Forget a flow and drop what of it still waits; idempotent."""
-        with self.lock:
-            if flow in self._flows:
-                self._flows.remove(flow)
-            for post in self.posts:
-                post.queue = deque(parcel for parcel in post.queue if parcel.flow is not flow)
-                post.pieces = {key: pieces for key, pieces in post.pieces.items() if pieces[0].flow is not flow}
+        """Forget a closed flow; idempotent. What of it still waits is dropped when its turn comes. Lock held."""
+        if flow in self._flows:
+            self._flows.remove(flow)
+        for post in self.posts:
+            post.pieces = {key: pieces for key, pieces in post.pieces.items() if key[0] is not flow}
+            post.ready.notify()
+        for worker in self.workers:
+            if (lease := worker.lease) is not None and lease.part.flow is flow:
+                lease.values.clear()
 
     # ---- the workers
 
@@ -220,9 +221,9 @@ class Pipeline:
         try:
             with ExitStack() as stack:
                 bound = [(step, stack.enter_context(step.bind())) for step in post.stage.steps]
-                done: tuple[Parcel, Parcel | None, list[Clock]] | None = None
-                while (parcel := self._exchange(worker, post, done)) is not None:
-                    done = self._work(worker, post, bound, parcel)
+                while (parcel := self._exchange(worker, post)) is not None:
+                    worker.done = work(worker, bound, parcel, post.stage.block)
+                    del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
             with self.lock:
                 self._fail(error)
@@ -233,40 +234,49 @@ class Pipeline:
         self._closing = True
         for flow in self._flows:
             flow.fail(self._error)
+            self._told = True
         for post in self.posts:
             post.ready.notify_all()
+        for worker in self.workers:
+            worker.cut()
 
-    def _exchange(
-        self, worker: Worker, post: Post, done: tuple[Parcel, Parcel | None, list[Clock]] | None
-    ) -> Parcel | None:
+    def _exchange(self, worker: Worker, post: Post) -> Parcel | None:
         """Hand over what is done and take the next parcel; None when the pipeline closes. The one place to wait."""
         with self.lock:
             worker.lease = None
-            if done is not None:
-                self._hand_over(worker, post, *done)
+            self._hand_over(worker, post)
             while not self._closing:
-                wait_s = self._until_ready(post)
-                if wait_s is None:
-                    return self._next(post)
+                taken = self._next(post)
+                if isinstance(taken, Parcel):
+                    return taken
                 post.idle += 1
-                post.ready.wait(wait_s)
+                post.ready.wait(taken)
                 post.idle -= 1
         return None
 
-    def _until_ready(self, post: Post) -> float | None:
-        """Return None if a parcel can be taken, else how long to wait before looking again."""
-        if not post.queue:
-            return RECHECK_S
-        head = post.queue[0]
-        if head.open_until is None or len(head) >= self.block > 1:
-            return None
-        remaining = head.open_until - time.monotonic()
-        return remaining if remaining > 0 else None
+    def _next(self, post: Post) -> Parcel | float:
+        """Take the first parcel that need not wait for more items; else return for how long to wait."""
+        queue, wait_s = post.queue, RECHECK_S
+        while queue and queue[0].flow.closed:
+            queue.popleft()
+        for i, parcel in enumerate(queue):
+            remaining_s = self._lingers_s(parcel)
+            if remaining_s <= 0.0:
+                del queue[i]
+                return self._share(post, parcel)
+            wait_s = min(wait_s, remaining_s)
+        return wait_s
 
-    def _next(self, post: Post) -> Parcel:
-        """Take as much of the first parcel as this worker should, and leave the rest to the others."""
-        parcel = post.queue.popleft()
-        parcel.open_until = None
+    def _lingers_s(self, parcel: Parcel) -> float:
+        """Return how long `parcel` may still wait for more items to join it."""
+        if parcel.open_until is None or len(parcel) >= self.block > 1:
+            return 0.0
+        return parcel.open_until - time.monotonic()
+
+    def _share(self, post: Post, parcel: Parcel) -> Parcel:
+        """Return as much of `parcel` as one worker should take, and leave the rest to the others."""
+        if parcel.open_until is not None:
+            parcel.flow.seal()
         n = share(post.cost_s, len(parcel), len(parcel) + post.queued(), post.stage.workers)
         if post.stage.block:
             n = whole_blocks(parcel.positions, post.stage.block, n)
@@ -277,72 +287,32 @@ class Pipeline:
             post.ready.notify()
         return parcel
 
-    def _hand_over(self, worker: Worker, post: Post, parcel: Parcel, rest: Parcel | None, clocks: list[Clock]) -> None:
+    def _hand_over(self, worker: Worker, post: Post) -> None:
+        """Account for what the worker has done, and send it on unless its flow is gone."""
+        if worker.done is None:
+            return
+        (parcel, rest, clocks), worker.done = worker.done, None
         worker.items += len(parcel)
         for total, clock in zip(post.clocks, clocks, strict=True):
             total.busy_s += clock.busy_s
             total.items += clock.items
             total.failed += clock.failed
+        if parcel.flow.closed:
+            return
         post.cost_s = smooth(post.cost_s, max(1e-9, sum(clock.busy_s for clock in clocks) / len(parcel)))
         if rest is not None:
             post.queue.appendleft(rest)
             if post.idle:
                 post.ready.notify()
-        if not parcel.flow.closed:
-            parcel.flow.measured(parcel.nbytes, len(parcel))
-            self.push(worker.stage + 1, parcel)
+        parcel.flow.measured(parcel.nbytes, len(parcel))
+        self.push(worker.stage + 1, parcel)
 
     def _gather(self, post: Post, piece: Parcel) -> Parcel | None:
         """Keep `piece` until all pieces of its parcel are here, then return them as one."""
-        key = (id(piece.flow), piece.origin[0])
+        key = (piece.flow, piece.origin[0])
         pieces = post.pieces.setdefault(key, [])
         pieces.append(piece)
         if sum(map(len, pieces)) < piece.origin[1]:
             return None
         del post.pieces[key]
         return join(pieces)
-
-    def _work(
-        self, worker: Worker, post: Post, bound: list[tuple[Step, Callable[..., Any]]], parcel: Parcel
-    ) -> tuple[Parcel, Parcel | None, list[Clock]]:
-        """Run the stage's steps over `parcel`, slice by slice; what is left after OVERTIME_S goes back."""
-        clocks = [Clock() for _ in bound]
-        values: list[Any] = []
-        failed = offset = 0
-        deadline = time.perf_counter() + OVERTIME_S
-        while offset < len(parcel):
-            end = self._slice_end(post, parcel, offset)
-            part = parcel if end - offset == len(parcel) else parcel.part(offset, end)
-            rows = self._run_slice(worker, bound, part, clocks)
-            values.extend(rows.values)
-            failed += rows.failed
-            offset = end
-            if self._closing or time.perf_counter() > deadline:
-                break
-        head, rest = (parcel, None) if offset == len(parcel) else parcel.split(offset)
-        head.values, head.failed, head.nbytes = values, failed, estimate_nbytes(values)
-        return head, rest, clocks
-
-    def _slice_end(self, post: Post, parcel: Parcel, offset: int) -> int:
-        if len(parcel) - offset <= SLICE:
-            return len(parcel)
-        if not post.stage.block:
-            return offset + SLICE
-        return offset + whole_blocks(parcel.positions[offset:], post.stage.block, SLICE)
-
-    def _run_slice(
-        self, worker: Worker, bound: list[tuple[Step, Callable[..., Any]]], part: Parcel, clocks: list[Clock]
-    ) -> Rows:
-        rows = Rows(part.positions, part.items, part.values, part.failed)
-        begun = time.perf_counter()
-        for (step, fn), clock in zip(bound, clocks, strict=True):
-            out: list[Any] = []
-            worker.lease = Lease(part, 0, step, out, begun)
-            before = rows.failed
-            rows = Rows(part.positions, part.items, out, run_step(step, fn, rows, out))
-            now = time.perf_counter()
-            clock.busy_s += now - begun
-            clock.items += len(out) - before
-            clock.failed += rows.failed - before
-            begun = now
-        return rows

@@ -29,17 +29,15 @@ def smooth(old: float, new: float) -> float:
     return new if old == 0.0 else old + SMOOTHING * (new - old)
 
 
-def window_items(window: Window, rate: float) -> int:
-    """Return how many items may be in flight at `rate` items/s (0.0 = unknown)."""
-    return min(window.max_items, max(window.min_items, int(rate * HORIZON_S)))
+def window_items(window: Window, rate: float, item_nbytes: float) -> int:
+    """Return how many items may be in flight at `rate` items/s and `item_nbytes` each (0.0 = unknown); at least one."""
+    by_rate = min(window.max_items, max(window.min_items, int(rate * HORIZON_S)))
+    return by_rate if by_rate * item_nbytes <= window.max_bytes else max(1, int(window.max_bytes // item_nbytes))
 
 
-def fits(window: Window, rate: float, in_flight: int, item_nbytes: float, n: int) -> bool:
+def fits(allowed: int, in_flight: int, n: int) -> bool:
     """Tell whether `n` more items may enter; a single parcel always may when nothing else is in flight."""
-    if in_flight == 0:
-        return True
-    within_items = in_flight + n <= window_items(window, rate)
-    return within_items and (in_flight + n) * item_nbytes <= window.max_bytes
+    return in_flight == 0 or in_flight + n <= allowed
 
 
 def admission(cost_s: float, block: int, allowed: int, workers: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock._contracts import Failure
-from penstock._engine.parcel import block_cuts
+from penstock._engine.parcel import block_cuts, count_failures
 from penstock.errors import ItemError
 
 
@@ -75,32 +75,36 @@ def _failure(step: Step, error: Exception) -> Failure:
     """Return what `error` means for its item; raises it again where no item is to blame (the disk is full)."""
     if getattr(error, "stops_run", False):
         raise error
-    return Failure.of(step.name, error, step.model)
+    if isinstance(error, StopIteration):  # `map` swallows it, so its message is never known
+        error = RuntimeError(f"{step.name} raised StopIteration")
+    try:
+        return Failure.of(step.name, error, step.model)
+    except Exception as caught:  # noqa: BLE001 - an error that cannot be shown costs its item, not the run
+        return Failure(step.name, type(error).__name__, f"(no message: {type(caught).__name__})", step.model)
 
 
 def _map_all(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
     """Call `fn` on every value at the speed of `map`; the iterator goes on behind an item that raised."""
-    failed = 0
+    failed, n = 0, len(rows.values)
     arguments: tuple[Iterator[Any], ...] = (iter(rows.values),)
     if step.takes_item:
         arguments = (iter(rows.items), *arguments)
     while True:
         try:
             out.extend(map(fn, *arguments))
-            if len(out) == len(rows.values):
+            if len(out) == n or not rows.values:  # no values any more: cut short, see `Worker.cut`
                 return failed
-            # `map` ends early only if fn raised StopIteration, which list.extend takes for the end of its input.
-            error: Exception = RuntimeError(f"{step.name} raised StopIteration")
-        except Exception as caught:  # noqa: BLE001 - an item's failure is data, whatever it is
-            error = caught
+            # Else `map` ends early only if fn raised StopIteration, which list.extend takes for the end of its input.
+            out.append(_failure(step, StopIteration()))
+        except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
+            out.append(_failure(step, error))
         failed += 1
-        out.append(_failure(step, error))
 
 
 def _map_each(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
     """Call `fn` on the values that have not failed yet; the others pass unchanged."""
     failed = 0
-    for item, value in zip(rows.items, rows.values, strict=True):
+    for item, value in zip(rows.items, rows.values, strict=False):  # values may be cut short, see `Worker.cut`
         if type(value) is not Failure:
             try:
                 out.append(fn(item, value) if step.takes_item else fn(value))
@@ -120,29 +124,34 @@ def _run_blocks(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) 
         begin = end
         if rows.failed:
             live = [value for value in values if type(value) is not Failure]
-            answers = iter(_solve(step, fn, live))
+            answers = iter(_solve(step, fn, rows, live))
             values = [value if type(value) is Failure else next(answers) for value in values]
-            failed += sum(type(value) is Failure for value in values)
         else:
-            values = _solve(step, fn, values)
-            failed += sum(type(value) is Failure for value in values)
+            values = _solve(step, fn, rows, values)
+        failed += count_failures(values)
         out.extend(values)
     return failed
 
 
-def _solve(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any]:
+def _solve(step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any]) -> list[Any]:
     """Return a row per value; where the call fails, halve the batch until the culprit is alone, and keep the rest."""
-    if not batch:
-        return []
+    if not batch or not rows.values:  # no values any more: cut short, see `Worker.cut`
+        return batch
+    answer = _answer(step, fn, batch)
+    if isinstance(answer, list):
+        return answer
+    if len(batch) == 1:
+        return [answer]
+    middle = len(batch) // 2
+    return _solve(step, fn, rows, batch[:middle]) + _solve(step, fn, rows, batch[middle:])
+
+
+def _answer(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any] | Failure:
+    """Return the rows of one call, or why there are none: no exception, whose traceback would hold the batch."""
     try:
         rows = fn(batch)
         if len(rows) == len(batch):
             return list(rows)
-        error: Exception = ItemError(f"{step.name} returned {len(rows)} rows for {len(batch)} items.")
-    except Exception as caught:  # noqa: BLE001 - an item's failure is data, whatever it is
-        error = caught
-    if len(batch) == 1:
-        return [_failure(step, error)]
-    del error  # its traceback holds the batch that did not fit
-    middle = len(batch) // 2
-    return _solve(step, fn, batch[:middle]) + _solve(step, fn, batch[middle:])
+        raise ItemError(f"{step.name} returned {len(rows)} rows for {len(batch)} items.")
+    except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
+        return _failure(step, error)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from penstock._models import graph, ort, ov
-from penstock._models.modelfile import ModelFile
+from penstock._models.modelfile import ModelFile, refused
+from penstock._models.ports import Ports
 from penstock._spec import InputSpec
-from penstock.errors import MissingDependency, UsageError
+from penstock.errors import MissingDependency, ModelError, UsageError
 
 RUNTIMES = (ort.RUNTIME, ov.RUNTIME)
 PRECISIONS = ("f32", "bf16", "f16")
@@ -73,9 +73,25 @@ def reference_candidate() -> Candidate:
     return Candidate(ov.RUNTIME, settings={"streams": 1, "threads": 1, "fold": False, "in_graph": False})
 
 
+def ports_of(path: str | os.PathLike[str]) -> Ports:
+    """Return what the model file at `path` takes and gives, as it is, before it is chosen how to run it.
+
+    Raises UsageError or ModelError where it cannot be read, MissingDependency where nothing is installed that can.
+    """
+    if not graph.available():
+        model = reference_candidate().load(path, None)
+        model.close()
+        return model.ports
+    file = ModelFile.read(path)
+    try:
+        return graph.read_ports(file.data)
+    except ModelError as error:
+        raise refused(file.path, "the package onnx", error) from error
+
+
 def candidates(path: str | os.PathLike[str], runtimes: list[str], precision: str, threads: int) -> list[Candidate]:
     """Return the settings worth timing for `threads` calling threads, the likeliest first."""
-    file = ModelFile.read(Path(path))
+    file = ModelFile.read(path)
     found: list[Candidate] = []
     if ort.RUNTIME in runtimes:
         found.extend(Candidate(ort.RUNTIME, precision, settings) for settings in _ort_settings(file, threads))

@@ -20,7 +20,7 @@ from penstock._spec import InputSpec
 from penstock.errors import Closed, MissingDependency, ModelError, SpecError, UsageError
 
 RUNTIME = "onnxruntime"
-_FATAL = 4  # every error reaches the caller as an exception; printed too, it would tear the progress line
+_ERROR, _FATAL = 3, 4
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -124,8 +124,8 @@ def _module() -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingDependency.of("onnxruntime", "onnx", "running models on ONNX Runtime") from error
-    # Also silences the hunt for GPUs that a CPU build goes on at its first session.
-    onnxruntime.set_default_logger_severity(_FATAL)
+    # The process-wide logger warns of GPUs that it looked for and did not find.
+    onnxruntime.set_default_logger_severity(_ERROR)
     return onnxruntime
 
 
@@ -135,7 +135,7 @@ def _session(file: ModelFile, changed: bytes | None, settings: Mapping[str, Any]
     options.intra_op_num_threads = settings["intra_threads"]
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _FATAL
+    options.log_severity_level = _FATAL  # each error is raised too; printed, it would tear the progress line
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not settings["qdq"]:
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -26,13 +26,14 @@ Resample = Callable[[Pixels, Axis, Axis], Pixels]
 
 _ONE_TO_ONE = 1.07
 """Below this ratio Pillow's triangle is a linear interpolation but for 1/255, and costs no blur."""
-_KEPT_RATIO = 1.5
-"""What blocks leave to the Gaussian and the cubic; nearer to 1 the blocks' own shape shows (measured)."""
+_KEPT_RATIO = 2
+"""Blocks leave at least this ratio to the Gaussian and the cubic; below it the blocks' own shape shows (measured)."""
 _VARIANCE = 1.1 / 6
 """Of the Gaussian, for a ratio of 1: the triangle's, and a tenth for the cubic, which sharpens (measured)."""
 _SMALLEST_VARIANCE = 0.008
 _THREE_TAPS = 0.45
 """Up to this variance a kernel of three taps has it exactly; a third of the weight on each side is its end."""
+_FIVE_TAPS = 1.2
 _LARGE = 1 << 26
 """Pictures that would be scaled to more pixels are left to Pillow, which computes the crop alone."""
 
@@ -59,8 +60,9 @@ def choose_resample(spec: InputSpec) -> Resample:
 
 
 def _without_opencv(spec: InputSpec) -> Resample:
-    if not spec.antialias:
-        raise MissingDependency.of("opencv-python-headless", "images", "antialias=false")
+    for asked, name in ((not spec.antialias, "antialias=false"), (spec.interpolation == "area", "interpolation area")):
+        if asked:  # Pillow's nearest to it, BOX, takes whole pixels: up to 4/255 off
+            raise MissingDependency.of("opencv-python-headless", "images", name)
     return _pillow(spec)
 
 
@@ -70,8 +72,7 @@ def _pillow(spec: InputSpec) -> Resample:
     except ImportError as error:
         raise MissingDependency.of("pillow", "images", "scaling pictures") from error
 
-    names = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "area": Image.Resampling.BOX}
-    interpolation = names[spec.interpolation]
+    interpolation = Image.Resampling.BICUBIC if spec.interpolation == "bicubic" else Image.Resampling.BILINEAR
 
     def resample(pixels: Pixels, rows: Axis, columns: Axis) -> Pixels:
         (top, bottom), (left, right) = rows.span, columns.span
@@ -149,7 +150,7 @@ def _blurred(cv2: Any, part: Pixels, vertical: float, horizontal: float) -> Pixe
         taps = 3
     else:
         sigmas = [math.sqrt(max(variance, _SMALLEST_VARIANCE)) for variance in (horizontal, vertical)]
-        taps = 5
+        taps = 5 if max(vertical, horizontal) <= _FIVE_TAPS else 7
     blurred: Pixels = cv2.GaussianBlur(part, (taps, taps), sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REPLICATE)
     return blurred
 

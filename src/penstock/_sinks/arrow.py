@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from penstock._sinks.kinds import Kind
 from penstock._sinks.records import Array, Nulls, to_text
+from penstock.errors import LedgerError
 
 Rows = Sequence[tuple[int | str, Any]]
 Values = Sequence[Any] | Array
@@ -30,8 +33,8 @@ def to_parquet(rows: Rows, kind: dict[str, Kind], nulls: Nulls) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = {"id": (kind["id"], [id_ for id_, _ in rows])}
-    columns |= _output_columns(kind["output"], [output for _, output in rows])
+    columns: dict[str, tuple[Kind, Values]] = {"id": (kind["id"], [id_ for id_, _ in rows])}
+    columns.update(_output_columns(kind["output"], [output for _, output in rows]))
     arrays = [_array(values, part, nulls) for part, values in columns.values()]
     table = pa.Table.from_arrays(arrays, names=list(columns))
     table = table.replace_schema_metadata({_METADATA: json.dumps(kind)})
@@ -40,7 +43,7 @@ def to_parquet(rows: Rows, kind: dict[str, Kind], nulls: Nulls) -> bytes:
     return bytes(buffer.getvalue())
 
 
-def _output_columns(kind: Kind, outputs: Sequence[Any]) -> dict[str, tuple[Kind, Sequence[Any]]]:
+def _output_columns(kind: Kind, outputs: Sequence[Any]) -> dict[str, tuple[Kind, Values]]:
     if not isinstance(kind, dict) or not kind:
         return {"output": (kind, outputs)}
     return {_column(name): (part, _field(outputs, name)) for name, part in kind.items()}
@@ -55,34 +58,50 @@ def _field(values: Iterable[Any], name: str) -> list[Any]:
     return [None if value is None else value.get(name) for value in values]
 
 
-def kind_in(data: bytes) -> dict[str, Kind]:
+def kind_in(path: Path) -> dict[str, Kind]:
     """Return the kind that a file was written with."""
-    with _opened(data) as file:
+    with _opened(path) as file:
         kind: dict[str, Kind] = json.loads(file.schema_arrow.metadata[_METADATA])
     return kind
 
 
-def from_parquet(data: bytes) -> list[tuple[int | str, Any]]:
+def rows_in(path: Path) -> int:
+    """Return the number of rows of a file."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def from_parquet(path: Path) -> list[tuple[int | str, Any]]:
     """Return the rows of a file; their kind is that of the file, or a narrower one."""
-    with _opened(data) as file:
+    with _opened(path) as file:
         table = file.read(use_threads=False)
     kind = json.loads(table.schema.metadata[_METADATA])
     ids = _values(table["id"].combine_chunks(), kind["id"])
     output = kind["output"]
     if not isinstance(output, dict) or not output:
-        outputs: Iterable[Any] = _values(table["output"].combine_chunks(), output)
+        outputs = _python(_values(table["output"].combine_chunks(), output))
     else:
-        parts = [_values(table[_column(name)].combine_chunks(), part) for name, part in output.items()]
+        parts = [_python(_values(table[_column(name)].combine_chunks(), part)) for name, part in output.items()]
         outputs = [dict(zip(output, row, strict=True)) for row in zip(*parts, strict=True)]
     return list(zip(_python(ids), outputs, strict=True))
 
 
-def _opened(data: bytes) -> Any:
-    """Return the open file. Without Arrow's threads: an interpreter may abort at its end while they are joined."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file that was written here. Raises LedgerError where it is none any more.
+
+    Without Arrow's threads: an interpreter now and then aborts at its end while they are being joined.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    return parquet.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    try:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            yield file
+    except (pa.ArrowInvalid, FileNotFoundError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{path} was changed by somebody else: {error}. Bring it back, or start over with --fresh."
+        ) from error
 
 
 # ---- values -> Arrow

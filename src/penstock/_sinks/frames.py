@@ -12,10 +12,11 @@ import numpy as np
 from penstock._sinks.records import Array, key_text, writable
 from penstock.errors import ItemError
 
-_HEAD = struct.Struct("<QI")
-"""Length of all that follows it; length of the JSON, behind which the bytes of the arrays lie."""
+_HEAD = struct.Struct("<QQI")
+"""Length of all that follows it; `weight`; length of the JSON, behind which the bytes of the arrays lie."""
 
-_KINDS = "biufU"
+_NUMBER = 4
+_KINDS = "biuf"
 _NO_FORM = "which a table has no form for. Return numbers, texts, lists, dicts or numpy arrays of numbers or texts"
 
 
@@ -34,7 +35,16 @@ def pack(id_: int | str, output: Any) -> bytes:
     except ValueError as error:  # an integer of thousands of digits
         raise ItemError(f"{id_!r}: the output has no form in a table: {error}.") from error
     body = b"".join([head, *packer.blobs])
-    return _HEAD.pack(_HEAD.size - 8 + len(body), len(head)) + body
+    return _HEAD.pack(_HEAD.size - 8 + len(body), packer.weight, len(head)) + body
+
+
+def weight(frame: bytes) -> int:
+    """Return how much a row weighs: 4 for each number, and the bytes of its texts.
+
+    A measure of size that is the same whether numbers came in lists or arrays, and of whatever dtype: a row weighs
+    the same when it is read back from a table whose columns are wider.
+    """
+    return int(_HEAD.unpack_from(frame)[1])
 
 
 class _Packer:
@@ -44,11 +54,15 @@ class _Packer:
         self._id = id_
         self.places: list[tuple[list[str | int], str, list[int]]] = []
         self.blobs: list[bytes] = []
+        self.weight = 0
 
     def pack(self, value: Any, path: tuple[str | int, ...]) -> Any:
+        if value is None:
+            return None
         if isinstance(value, str):
-            return value if value.isascii() else writable(value)
-        if value is None or isinstance(value, (int, float)) and not isinstance(value, np.generic):
+            return self._text(value)
+        if isinstance(value, (int, float)) and not isinstance(value, np.generic):
+            self.weight += _NUMBER
             return value
         if isinstance(value, dict):
             return self._dict(value, path)
@@ -57,6 +71,11 @@ class _Packer:
         if isinstance(value, (np.ndarray, np.generic)):
             return self._numpy(value, path)
         raise self._error(type(value).__name__, path)
+
+    def _text(self, value: str) -> str:
+        text = value if value.isascii() else writable(value)
+        self.weight += len(text.encode())
+        return text
 
     def _dict(self, value: dict[Any, Any], path: tuple[str | int, ...]) -> dict[str, Any]:
         packed: dict[str, Any] = {}
@@ -70,11 +89,12 @@ class _Packer:
         return packed
 
     def _numpy(self, value: Array | np.generic, path: tuple[str | int, ...]) -> Any:
-        if value.dtype.kind == "O":
+        if value.dtype.kind in "OU":
             return self.pack(value.tolist(), path)
         if value.dtype.kind not in _KINDS or (value.dtype.kind == "f" and value.dtype.itemsize > 8):
             raise self._error(f"numpy {value.dtype.name}", path)
         little = np.asarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+        self.weight += _NUMBER * little.size
         self.places.append((list(path), little.dtype.str, list(little.shape)))
         self.blobs.append(little.tobytes())
         return None
@@ -89,7 +109,7 @@ def _where(path: tuple[str | int, ...]) -> str:
 
 def unpack(frame: bytes) -> tuple[int | str, Any]:
     """Return (id, output) of a frame; arrays are views of its bytes, numpy scalars are scalars again."""
-    _, length = _HEAD.unpack_from(frame)
+    *_, length = _HEAD.unpack_from(frame)
     offset = _HEAD.size + length
     head = json.loads(frame[_HEAD.size : offset])
     holder = {"output": head["output"]}

@@ -56,8 +56,8 @@ class JsonLines:
         with writing(self._out):
             self._complete_rewrite()
             self._open_file()
-            self._check_committed()
-            os.ftruncate(self._fd, self._bytes)
+            if self._committed_size() > self._bytes:
+                os.ftruncate(self._fd, self._bytes)
             os.lseek(self._fd, self._bytes, os.SEEK_SET)
             sync_folder(self._out.parent)
 
@@ -76,12 +76,14 @@ class JsonLines:
         except FileNotFoundError as error:
             raise self._changed("does not exist") from error
 
-    def _check_committed(self) -> None:
+    def _committed_size(self) -> int:
+        """Return the size of the file, in which all that was committed must be."""
         size = os.fstat(self._fd).st_size
         if size < self._bytes:
             raise self._changed(f"has {size:,} bytes")
         if self._bytes and os.pread(self._fd, 1, self._bytes - 1) != b"\n":
             raise self._changed("has no end of a line there")
+        return size
 
     def _changed(self, how: str) -> LedgerError:
         return LedgerError(

@@ -1,7 +1,7 @@
 """What the columns of a table are: found from rows, and widened until every row fits. Pure.
 
-A kind is a JSON value: null (nothing known yet), the name of a numpy dtype, "str", "json" (a text that holds JSON, where
-rows agree on nothing better), ["list", KIND, LENGTH or null] or {NAME: KIND, ...}. `widen` is commutative and
+A kind is a JSON value: null (nothing known yet), the name of a numpy dtype, "str", "json" (a text that holds JSON,
+where rows agree on nothing better), ["list", KIND, LENGTH or null] or {NAME: KIND, ...}. `widen` is commutative and
 associative: the kind of a table depends on its rows, not on their order or on how they came.
 """
 

@@ -10,8 +10,10 @@ import numpy.typing as npt
 _DIGITS = {2: range(3, 6), 4: range(6, 10)}
 """Item size -> numbers of digits to try: the first are always kept by the type, the last always suffice."""
 
-_SAFE_EXPONENTS = (-13, 14)
-"""Decimal exponents for which every power of ten below is exact in float64, and which are far from the subnormals."""
+_SAFE = (1e-13, 1e15)
+"""Between these every power of ten below is exact in float64."""
+
+_TEN_TO = np.array([float(f"1e{n}") for n in range(23)])
 
 
 def plain(value: npt.NDArray[Any] | np.generic) -> Any:
@@ -44,27 +46,32 @@ def shortest(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     A decimal of d digits is x * 10^k rounded to an integer, over 10^k; for both factors below 2^53 and 10^22 the
     quotient is the float64 nearest to the decimal, whose own shortest form is that decimal.
     """
-    exact = values.astype(np.float64)
-    out = exact.copy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = np.floor(np.log10(np.abs(exact)))
-    safe = (exponent >= _SAFE_EXPONENTS[0]) & (exponent <= _SAFE_EXPONENTS[1])
-    out[safe] = _rounded(values[safe], exact[safe], exponent[safe])
-    far = ~safe & np.isfinite(exact) & (exact != 0)
-    if far.any():
-        out[far] = [float(str(x)) for x in values[far]]
-    return out
-
-
-def _rounded(
-    values: npt.NDArray[Any], exact: npt.NDArray[np.float64], exponent: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    out = exact.copy()
-    todo = np.ones(exact.shape, np.bool_)
+    exact = values.astype(np.float64).ravel()
+    size = np.abs(exact)
+    # Below the smallest normal number fewer digits are kept.
+    safe = (size >= max(_SAFE[0], np.finfo(values.dtype).smallest_normal)) & (size < _SAFE[1])
+    places = np.flatnonzero(safe)
+    exponents = np.floor(np.log10(size[places])).astype(np.int64)
     for digits in _DIGITS[values.dtype.itemsize]:
-        up, down = 10.0 ** np.maximum(digits - 1 - exponent, 0), 10.0 ** np.maximum(exponent + 1 - digits, 0)
-        decimal = np.rint(exact * up / down) * down / up
-        found = todo & (decimal.astype(values.dtype) == values)
-        out[found] = decimal[found]
-        todo &= ~found
-    return out
+        found = _round(exact, places, digits - 1 - exponents, values.dtype)
+        places, exponents = places[~found], exponents[~found]
+    for place in np.flatnonzero(~safe & np.isfinite(exact)).tolist():
+        exact[place] = float(str(values.flat[place]))
+    return exact.reshape(values.shape)
+
+
+def _round(
+    exact: npt.NDArray[np.float64], places: npt.NDArray[np.int64], decimals: npt.NDArray[np.int64], dtype: np.dtype[Any]
+) -> npt.NDArray[np.bool_]:
+    """Round `exact` at `places` to so many decimals where `dtype` cannot tell the difference; return where that was."""
+    up, down = _TEN_TO[np.maximum(decimals, 0)], _TEN_TO[np.maximum(-decimals, 0)]
+    x = exact[places]
+    scaled = x * up / down
+    near = np.rint(scaled) * down / up
+    found: npt.NDArray[np.bool_] = near.astype(dtype) == x
+    # Half way between two decimals, the even one may be nearer to a neighbour of the value, and the other one not.
+    half = np.flatnonzero(~found & (np.abs(scaled - np.trunc(scaled)) == 0.5))
+    near[half] = (np.trunc(scaled[half]) + np.copysign(1.0, x[half])) * down[half] / up[half]
+    found[half] = near[half].astype(dtype) == x[half]
+    exact[places[found]] = near[found]
+    return found

@@ -11,10 +11,10 @@ from pathlib import PurePath
 from typing import Any
 
 from penstock._contracts import Item
+from penstock._decode import IMAGE_SUFFIXES
 from penstock._sources.paths import AnyPath, id_of, stamp_of
 from penstock.errors import UsageError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 _OWN_SUFFIX = b".penstock"
 _WILD = "*?["

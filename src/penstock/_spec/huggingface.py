@@ -87,7 +87,7 @@ def _sides(config: Mapping[str, Any], size: Mapping[str, Any]) -> dict[str, Any]
         fields: dict[str, Any] = {"resize": "short_side", "short_side": size["shortest_edge"]}
         if crops:
             crop = _needed(config, "crop_size", "do_center_crop")
-            sides = [crop["height"], crop["width"]] if isinstance(crop, Mapping) else [crop, crop]
+            sides = [crop.get("height"), crop.get("width")] if isinstance(crop, Mapping) else [crop, crop]
             fields.update(crop="center", size=sides)
         return fields
     if set(size) != {"height", "width"}:
@@ -131,7 +131,7 @@ def _output(path: Path) -> OutputSpec:
     names, heads = config.get("id2label"), config.get("architectures") or []
     if not isinstance(names, Mapping) or not any(str(head).endswith("ForImageClassification") for head in heads):
         return OutputSpec()
-    if sorted(names, key=int) != [str(row) for row in range(len(names))]:
+    if set(names) != {str(row) for row in range(len(names))}:
         raise SpecError(f"{beside}: id2label does not number its {len(names)} labels from 0 on.")
     labels = tuple(str(names[str(row)]) for row in range(len(names)))
     return OutputSpec(task="classify", activation="softmax", labels=labels)

@@ -1,0 +1,110 @@
+"""What one worker does with a parcel, outside the lock: slice by slice, to be timed, watched and stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from penstock._engine.parcel import Parcel, estimate_nbytes, whole_blocks
+from penstock._engine.sizing import PARCEL_S, SLICE
+from penstock._engine.step import Rows, Step, run_step
+
+OVERTIME_S = 2 * PARCEL_S
+"""A parcel that takes longer than this is handed on in pieces, so that other workers can share the rest."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds, items and failures of one step, counted by one worker since it last reported."""
+
+    busy_s: float = 0.0
+    items: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a worker is at: read from other threads by the watch and by whoever stops it."""
+
+    part: Parcel
+    step: Step
+    values: list[Any]
+    """What the step works through, in order; nobody else reads it."""
+    out: list[Any]
+    """What has come of it so far."""
+    begun: float
+
+
+Bound = list[tuple[Step, Callable[..., Any]]]
+"""The steps of a stage, each with the function that this worker's thread got for it."""
+Done = tuple[Parcel, Parcel | None, list[Clock]]
+"""What a worker has finished, what it leaves to the others, and the time it took."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One thread of a stage, and what it is doing."""
+
+    stage: int
+    index: int
+    thread: threading.Thread
+    items: int = 0
+    lease: Lease | None = None
+    done: Done | None = None
+
+    def cut(self) -> None:
+        """Stop the worker behind the item (the batch) in hand, by ending the list it works through.
+
+        Costs nothing where nothing is stopped. Only for a flow that is closed: what has come of the rest is dropped.
+        """
+        if (lease := self.lease) is not None:
+            lease.values.clear()
+
+
+def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Done:
+    """Run the steps over `parcel`, in slices of whole blocks; what is left after OVERTIME_S goes back."""
+    clocks = [Clock() for _ in bound]
+    values: list[Any] = []
+    failed, offset, n = 0, 0, len(parcel)
+    deadline = time.perf_counter() + OVERTIME_S
+    while offset < n and not parcel.flow.closed:
+        end = _slice_end(parcel, offset, block)
+        rows = _run_slice(worker, bound, parcel if end - offset == n else parcel.part(offset, end), clocks)
+        if rows is None:
+            break
+        values.extend(rows.values)
+        failed += rows.failed
+        offset = end
+        if time.perf_counter() > deadline:
+            break
+    head, rest = (parcel, None) if offset == n else parcel.split(offset)
+    head.values, head.failed, head.nbytes = values, failed, estimate_nbytes(values)
+    return head, rest, clocks
+
+
+def _slice_end(parcel: Parcel, offset: int, block: int | None) -> int:
+    if len(parcel) - offset <= SLICE:
+        return len(parcel)
+    return offset + (whole_blocks(parcel.positions[offset:], block, SLICE) if block else SLICE)
+
+
+def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) -> Rows | None:
+    """Run all steps over `part`; None where the worker was cut short: no further step may see what came of it."""
+    rows = Rows(part.positions, part.items, part.values, part.failed)
+    begun = time.perf_counter()
+    for (step, fn), clock in zip(bound, clocks, strict=True):
+        out: list[Any] = []
+        values, before = rows.values, rows.failed
+        worker.lease = Lease(part, step, values, out, begun)
+        rows = Rows(part.positions, part.items, out, run_step(step, fn, rows, out))
+        now = time.perf_counter()
+        clock.busy_s += now - begun
+        clock.items += len(out) - before
+        clock.failed += rows.failed - before
+        begun = now
+        if not values:
+            return None
+    return rows
