@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock import errors
 from penstock._api import run
 from penstock._contracts import Failure, Item
+from penstock._decode import decode
 from penstock._options import Batching, Limits, Workers
 from penstock._session import Session
 from penstock._spec import InputSpec, OutputSpec, Spec
@@ -23,6 +24,7 @@ __all__ = [
     "Session",
     "Spec",
     "Workers",
+    "decode",
     "errors",
     "run",
 ]

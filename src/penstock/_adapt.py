@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from penstock._contracts import Item, Model, Predict
-from penstock._engine.step import Step
-from penstock._models.callables import CallableModel
-from penstock._models.source_hash import describe
+from penstock._contracts import Failure, Item, Model, Predict
+from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Auto, Batching, Workers
 from penstock._plan import Part
 from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
@@ -98,15 +96,16 @@ class Recipe:
             if r.labels is not None or r.top_k is not None:
                 raise UsageError("labels and top_k belong to a spec; give spec= or preset= too, or leave them out.")
             return None
-        if self._file is not None and not said and (self._positional or r.stages):
-            # Items that the user prepared may go to the model as they are; a spec beside the model is used if there.
-            if not spec_beside(self._file) and r.labels is None and r.top_k is None:
-                return None
+        prepared = self._file is not None and not said and (self._positional or r.stages)
+        if prepared and not spec_beside(self._file or "") and r.labels is None and r.top_k is None:
+            return None  # what the user prepared goes to the model as it is
         found = find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
         return resolve(found, None if self._file is None else _input_shape(self._file))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
+        from penstock._models.source_hash import describe
+
         return {
             "model": self._describe_model(),
             "spec": None if self.spec is None else self.spec.to_dict(),
@@ -123,6 +122,8 @@ class Recipe:
 
     def _describe_model(self) -> dict[str, Any]:
         if self._file is None:
+            from penstock._models.source_hash import describe
+
             return describe(self.request.model)
         from penstock._models.modelfile import ModelFile
 
@@ -192,6 +193,8 @@ class Recipe:
                 )
 
     def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:
+        from penstock._models.callables import CallableModel
+
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
         spec = None if self.spec is None else self.spec.input
@@ -222,6 +225,7 @@ class Recipe:
         parts = []
         if self.spec is not None or self._file is not None:
             from penstock._postprocess import make
+
             output = OutputSpec() if self.spec is None else self.spec.output
             parts.append(Part(Step.of("postprocess", make(output))))
         if self.request.post is not None:
@@ -299,21 +303,15 @@ def _with_item(fn: Callable[[Item, Any], Any]) -> Callable[[Item | int, Any], An
     return lambda item, output: fn(item if isinstance(item, Item) else Item(item), output)
 
 
-def probes(before: Sequence[Part], entries: Iterable[Any], n: int) -> list[Any]:
-    """Return up to `n` entries as the model gets them; entries that fail on the way are left out (they fail later)."""
-    prepared: list[Any] = []
+def probes(before: Sequence[Part], entries: Sequence[Any], n: int) -> list[Any]:
+    """Return up to `n` entries as the model gets them; those that fail on the way are met again by the run."""
+    rows = Rows(range(len(entries)), entries, list(entries), 0)
     with ExitStack() as stack:
-        functions = [stack.enter_context(part.step.bind()) for part in before]
-        for value in entries:
-            if len(prepared) == n:
-                break
-            try:
-                for fn in functions:
-                    value = fn(value)
-            except Exception:  # noqa: BLE001, S112 - not lost: the run meets the item again and records its failure
-                continue
-            prepared.append(value)
-    return prepared
+        for part in before:
+            out: list[Any] = []
+            failed = run_step(part.step, stack.enter_context(part.step.bind()), rows, out)
+            rows = Rows(rows.positions, rows.items, out, failed)
+    return [value for value in rows.values if type(value) is not Failure][:n]
 
 
 @contextmanager

@@ -38,7 +38,9 @@ class MissingDependency(UsageError):
     @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingDependency:
         """Return the error for `package`, which comes with `penstock[extra]` and is needed for `purpose`."""
-        return cls(f"{purpose} needs the package {package!r}, which is not installed. Run: pip install 'penstock[{extra}]'")
+        return cls(
+            f"{purpose} needs the package {package!r}, which is not installed. Run: pip install 'penstock[{extra}]'"
+        )
 
 
 class SpecError(UsageError):

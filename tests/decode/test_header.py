@@ -64,7 +64,8 @@ def test_quick_is_only_what_the_fast_decoders_do_as_pillow_does() -> None:
     cmyk = io.BytesIO()
     Image.new("CMYK", (9, 9)).save(cmyk, "JPEG")
     moving = encoded("PNG", save_all=True, append_images=[Image.new("RGB", (34, 19))])
-    for data, kind in ((cmyk.getvalue(), "JPEG"), (moving, "PNG")):
+    moving_webp = encoded("WEBP", save_all=True, append_images=[Image.new("RGB", (34, 19))])
+    for data, kind in ((cmyk.getvalue(), "JPEG"), (moving, "PNG"), (moving_webp, "WEBP")):
         header = read_header(data, kind)
         assert header is not None
         assert not header.quick

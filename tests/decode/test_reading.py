@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import struct
@@ -17,7 +16,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from penstock._contracts import Item
 from penstock._decode import IMAGE_SUFFIXES, decode, load, reading, tools
-from penstock.errors import ItemError, MissingDependency, UsageError
+from penstock.errors import ItemError
 
 DECODERS = ("auto", "pillow")
 
@@ -348,7 +347,7 @@ def test_decode_says_that_it_may_not_read(tmp_path: Path, monkeypatch: pytest.Mo
     def denied(path: str, flags: int) -> int:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(reading.os, "open", denied)
+    monkeypatch.setattr("os.open", denied)
     assert "it cannot be read: Permission denied (errno 13)" in refusal(tmp_path / "a.jpg")
 
 
@@ -359,9 +358,6 @@ def test_a_message_is_one_line_whatever_the_name(tmp_path: Path) -> None:
         message = refusal(path)
         assert "\n" not in message
         message.encode()  # no lone surrogates
-
-
-# -- items
 
 
 def item_of(path: Path) -> Item:
@@ -394,33 +390,6 @@ def test_load_falls_back_and_says_so(tmp_path: Path, capfd: Any) -> None:
 def test_load_wants_a_path() -> None:
     with pytest.raises(ItemError, match="item 7 has no path"):
         load(Item(7))
-
-
-# -- decoders
-
-
-def test_unknown_and_missing_decoders_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="'fast' is not known; use one of auto, simplejpeg"):
-        decode(b"", decoder="fast")
-    tools.find_tools.cache_clear()
-    real = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "simplejpeg" else real(name))
-    try:
-        with pytest.raises(MissingDependency, match=r"penstock\[images\]"):
-            decode(b"", decoder="simplejpeg")
-        assert "simplejpeg" not in tools.choose_decoder()
-        assert decode(PICTURES["jpeg"]()).shape == (61, 90, 3)
-    finally:
-        tools.find_tools.cache_clear()
-
-
-def test_choose_decoder_names_versions() -> None:
-    import cv2
-    import simplejpeg
-
-    found = tools.choose_decoder()
-    assert found == f"simplejpeg {simplejpeg.__version__}+opencv {cv2.__version__}+pillow {Image.__version__}"
-    assert tools.choose_decoder("pillow") == f"pillow {Image.__version__}"
 
 
 def test_suffixes_are_lower_case() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import importlib.util
+import io
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from penstock._decode.tools import MAX_PIXELS, check_size, factor_for, find_tools, from_16_bits
-from penstock.errors import ItemError
+from penstock._decode import decode
+from penstock._decode.tools import MAX_PIXELS, check_size, choose_decoder, factor_for, find_tools, from_16_bits
+from penstock.errors import ItemError, MissingDependency, UsageError
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1000))
@@ -45,3 +51,37 @@ def test_opencv_gets_no_threads_of_its_own() -> None:
     find_tools.cache_clear()
     find_tools("auto")
     assert cv2.getNumThreads() == 1
+
+
+@pytest.fixture
+def without_simplejpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "simplejpeg" else real(name))
+    find_tools.cache_clear()
+    yield
+    find_tools.cache_clear()
+
+
+def test_an_unknown_decoder_is_refused() -> None:
+    with pytest.raises(UsageError, match="'fast' is not known; use one of auto, simplejpeg"):
+        decode(b"", decoder="fast")
+
+
+@pytest.mark.usefixtures("without_simplejpeg")
+def test_a_missing_decoder_is_refused_by_name_and_otherwise_done_without() -> None:
+    with pytest.raises(MissingDependency, match=r"penstock\[images\]"):
+        decode(b"", decoder="simplejpeg")
+    assert "simplejpeg" not in choose_decoder()
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 6)).save(buffer, "JPEG")
+    assert decode(buffer.getvalue()).shape == (6, 9, 3)
+
+
+def test_choose_decoder_names_versions() -> None:
+    import cv2
+    import PIL
+    import simplejpeg
+
+    pillow = f"pillow {PIL.__version__}"
+    assert choose_decoder() == f"simplejpeg {simplejpeg.__version__}+opencv {cv2.__version__}+{pillow}"
+    assert choose_decoder("pillow") == pillow

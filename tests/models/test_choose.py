@@ -19,6 +19,7 @@ from penstock._models import graph, race
 from penstock._models.candidates import Candidate
 from penstock._models.checking import check, reference, truth_of
 from penstock._models.choose import Chosen, Wanted, choose, load_as
+from penstock._models.drill import Pace
 from penstock._models.ort import OrtModel
 from penstock._spec import InputSpec
 from penstock.errors import MissingDependency, ModelError, UsageError
@@ -189,8 +190,8 @@ def test_a_candidate_that_is_wrong_in_larger_batches_alone_is_used_at_a_smaller_
         "load",
         lambda self, p, s: WrongInBatches(p, s) if self.settings.get("in_graph") else load(self, p, s),
     )
-    ranks = {1: 1.0, 2: 9.0, 4: 9.0, 8: 9.0}
-    monkeypatch.setattr(race, "items_per_s", lambda model, items, threads, batch, slot_s: 100 * ranks[batch])
+    ranks = {1: 100.0, 2: 900.0, 4: 900.0, 8: 900.0}
+    monkeypatch.setattr(race, "pace", lambda model, items, threads, batch, slot_s: Pace(ranks[batch], ranks[batch]))
     chosen = closing(choose(path, spec, items, Wanted(threads=2, runtime="onnxruntime")))
     assert chosen.batch_size == 1
     assert sum(each["verdict"].startswith("refused") for each in chosen.measurements) >= 3

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock._models.drill import in_batches, items_per_s, rows_of_all, same_shape, side_by_side
+from penstock._models.drill import Pace, in_batches, pace, rows_of_all, same_shape, side_by_side
 
 
 class Fake:
@@ -69,15 +69,30 @@ def test_rows_of_all_items_from_each_thread() -> None:
     assert in_batches(model.predict, [1, 2, 3], 8) == [1, 2, 3]
 
 
-def test_a_rate_is_positive_and_batches_are_full() -> None:
+def test_a_pace_is_by_the_clock_and_by_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"perf_counter": 0.0, "process_time": 0.0}
+    monkeypatch.setattr("time.perf_counter", lambda: clocks["perf_counter"])
+    monkeypatch.setattr("time.process_time", lambda: clocks["process_time"])
+
+    class Timed(Fake):
+        def predict(self, items: Sequence[Any]) -> list[Any]:
+            clocks["perf_counter"] += 2.0
+            clocks["process_time"] += 0.5
+            return super().predict(items)
+
+    assert pace(Timed(), [np.zeros(3)], threads=1, batch=4, slot_s=0.0) == Pace(wall=2.0, cpu=8.0)
+
+
+def test_batches_are_full_and_every_thread_runs_one() -> None:
     model = Fake()
-    assert items_per_s(model, [np.zeros(3)] * 5, threads=2, batch=4, slot_s=0.0) > 0
+    measured = pace(model, [np.zeros(3)] * 5, threads=2, batch=4, slot_s=0.0)
     assert model.batches == [4, 4]
+    assert min(measured.wall, measured.cpu) > 0
 
 
 def test_items_of_different_shapes_are_timed_in_whole_passes() -> None:
     model = Fake()
-    items_per_s(model, [np.zeros(n) for n in range(1, 6)], threads=2, batch=1, slot_s=0.0)
+    pace(model, [np.zeros(n) for n in range(1, 6)], threads=2, batch=1, slot_s=0.0)
     assert model.batches == [1] * 10
 
 

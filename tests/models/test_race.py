@@ -1,4 +1,4 @@
-"""The race's decisions, with rates that are planted: nothing here is timed."""
+"""The race's decisions, with paces that are planted: nothing here is timed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import pytest
 
 from penstock._models import race as race_module
 from penstock._models.candidates import Candidate
-from penstock._models.race import Lap, race
+from penstock._models.drill import Pace
+from penstock._models.race import Lap, clock_of, race
 
 
 class Planted:
-    """A model whose rate at each batch size is known."""
+    """A model whose rate at each batch size is known, by CPU time; the clock shows the share `busy` of it."""
 
-    def __init__(self, rates: dict[int, float], batch_size: int | None = None) -> None:
+    def __init__(self, rates: dict[int, float], batch_size: int | None = None, busy: float = 1.0) -> None:
         self.rates = rates
         self.batch_size = batch_size
+        self.busy = busy
         self.measured: list[int] = []
 
 
 @pytest.fixture(autouse=True)
-def planted_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float) -> float:
+def planted_paces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float) -> Pace:
         model.measured.append(batch)
-        return float(model.rates.get(batch, 1.0))
+        rate = float(model.rates.get(batch, 1.0))
+        return Pace(rate * model.busy, rate)
 
-    monkeypatch.setattr(race_module, "items_per_s", measure)
+    monkeypatch.setattr(race_module, "pace", measure)
 
 
 def laps(*models: Planted) -> list[Lap]:
@@ -39,14 +42,14 @@ ITEMS = [np.zeros(3)] * 4
 
 def test_the_fastest_wins_and_all_are_reported() -> None:
     slow, fast = Planted({1: 80}), Planted({1: 100})
-    ranked = race(laps(slow, fast), ITEMS, 2, try_batches=False)
-    assert [lap.rate for lap in ranked] == [100, 80]
-    assert ranked[0].model is fast
+    result = race(laps(slow, fast), ITEMS, 2, try_batches=False)
+    assert [lap.rate("wall") for lap in result.laps] == [100, 80]
+    assert result.laps[0].model is fast
 
 
 def test_a_larger_batch_must_be_worth_it() -> None:
-    assert race(laps(Planted({1: 100, 2: 101, 4: 101, 8: 101})), ITEMS, 2, try_batches=True)[0].batch == 1
-    assert race(laps(Planted({1: 100, 2: 110, 4: 130, 8: 131})), ITEMS, 2, try_batches=True)[0].batch == 4
+    assert race(laps(Planted({1: 100, 2: 101, 4: 101, 8: 101})), ITEMS, 2, try_batches=True).laps[0].batch == 1
+    assert race(laps(Planted({1: 100, 2: 110, 4: 130, 8: 131})), ITEMS, 2, try_batches=True).laps[0].batch == 4
 
 
 def test_a_hopeless_one_is_out_after_a_round() -> None:
@@ -73,10 +76,26 @@ def test_a_fixed_batch_and_ragged_items_are_not_tried_in_batches() -> None:
 
 def test_equals_go_to_the_earlier_candidate() -> None:
     first, second = Planted({1: 99}), Planted({1: 100})
-    assert race(laps(first, second), ITEMS, 2, try_batches=False)[0].model is first
+    assert race(laps(first, second), ITEMS, 2, try_batches=False).laps[0].model is first
 
 
 def test_a_disturbed_measurement_does_not_decide() -> None:
     lap = laps(Planted({}))[0]
-    lap.rates.extend([100, 20, 99, 101])
-    assert lap.rate == pytest.approx(100.5)
+    lap.paces.extend(Pace(wall, 120) for wall in (100, 20, 99, 101))
+    assert lap.rate("wall") == pytest.approx(100.5)
+
+
+def test_on_a_quiet_machine_the_clock_decides() -> None:
+    idling, busy = Planted({1: 150}, busy=0.6), Planted({1: 100})
+    result = race(laps(idling, busy, Planted({1: 90})), ITEMS, 2, try_batches=False)
+    assert result.clock == "wall"
+    assert result.laps[0].model is busy
+
+
+def test_on_a_machine_that_others_use_cpu_time_decides() -> None:
+    """What has more threads gets more of a busy machine, whatever it costs."""
+    grabbing, cheap = Planted({1: 90}, busy=0.6), Planted({1: 100}, busy=0.3)
+    result = race(laps(grabbing, cheap), ITEMS, 2, try_batches=False)
+    assert result.clock == "cpu"
+    assert result.laps[0].model is cheap
+    assert clock_of([]) == "wall"

@@ -33,7 +33,7 @@ def test_in_graph_the_pixels_stay_bytes() -> None:
 @pytest.mark.parametrize("mean", [(), (127.5,), (123.675, 116.28, 103.53)])
 def test_the_numbers_are_those_of_numpy(layout: str, dtype: str, mean: tuple[float, ...]) -> None:
     found = make(spec(layout=layout, dtype=dtype, mean=mean, std=(58.395, 57.12, 57.375)), in_graph=False)(PIXELS)
-    wanted = (PIXELS.astype(np.float32) - np.float32(mean or 0)) / np.float32((58.395, 57.12, 57.375))
+    wanted = (PIXELS - np.asarray(mean or 0, np.float32)) / np.asarray((58.395, 57.12, 57.375), np.float32)
     wanted = wanted.transpose(2, 0, 1) if layout == "NCHW" else wanted
     assert (found.dtype, found.flags.c_contiguous) == (np.dtype(dtype), True)
     np.testing.assert_array_equal(found, wanted.astype(dtype))

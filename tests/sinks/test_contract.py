@@ -119,6 +119,8 @@ def test_any_kills_give_the_bytes_of_an_uninterrupted_run(
         if rng.random() < 0.5:
             state, committed = place.sink.commit(), min(at, len(rows))
         if rng.random() < 0.4:
+            if rng.random() < 0.5:
+                place.sink.commit()  # killed before the ledger hears of it
             place = place.killed(tmp_path_factory.mktemp("killed"))
             spoil(place, rng)
             place.sink.open(state)
@@ -164,6 +166,7 @@ def test_rewrite_gives_exactly_the_rows_asked_for_whenever_it_is_killed(
         place = place.killed(tmp_path_factory.mktemp("killed"))
         place.sink.open(state if killed == "before the ledger" else prepared)
     if killed == "before the ledger":
+        assert list(place.job.glob("rewrite*")) == []  # no state knows of it
         place.sink.rewrite(iter(wanted))
     place.sink.publish()
     place.sink.commit()

@@ -69,6 +69,16 @@ def test_changed_new_and_vanished(ledger: Ledger) -> None:
     assert list(ledger.places(by_input=True)) == [1, 0]  # b, which vanished, comes first; then a
 
 
+def test_mended_item_is_done_by_a_run_and_by_a_retry(ledger: Ledger) -> None:
+    ledger.sync([item("a"), item("b")])
+    finish(ledger, 0, 1, failed=(0,))
+    ledger.sync([item("a", mtime_ns=2), item("b")])
+    assert pending(ledger) == pending(ledger, retry=True) == ["a"]
+    assert ledger.count_retries() == 1
+    assert ledger.counts().failed == 0
+    assert list(ledger.failures()) == []
+
+
 def test_vanished_item_comes_back_done(ledger: Ledger) -> None:
     ledger.sync([item("a"), item("b")])
     finish(ledger, 0, 1)

@@ -29,7 +29,9 @@ def demo(folder: Path) -> int:
     exact = sum(read.get(name) == text for name, text in truth.items()) / len(truth)
     wrong = sum(edits(read.get(name, ""), text) for name, text in truth.items())
     share = wrong / sum(map(len, truth.values()))
-    print(f"{exact:.1%} of the lines are read without a mistake (the goal is {GOAL:.0%}), {share:.2%} of the characters")
+    print(
+        f"{exact:.1%} of the lines are read without a mistake (the goal is {GOAL:.0%}), {share:.2%} of the characters"
+    )
     print("are wrong; one of the lines:")
     print(f"  {next(iter(truth))}: {next(iter(read.values()))!r}")
     print(f"the answers: {out}")

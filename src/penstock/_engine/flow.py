@@ -199,19 +199,21 @@ class Flow:
     def _read_source(self) -> None:
         """Body of the source thread: read no further ahead than the window."""
         error: BaseException | None = None
+        exhausted = False
         try:
             while (n := self._wait_for_room()) is not None:
                 begun = time.perf_counter()
                 chunk = self._take(n, 1 if self._linger_s is not None else self._pipeline.block)
                 spent = time.perf_counter() - begun
                 if chunk is None:
+                    exhausted = True
                     break
                 self._admit(chunk, spent)
         except BaseException as caught:  # noqa: BLE001 - whatever the user's iterable raises belongs to the consumer
             error = caught
         with self._pipeline.lock:
             self._error = self._error or error
-            self._exhausted = True
+            self._exhausted = exhausted or error is not None
             self.seal()
             self._pipeline.wake_first()
             self._arrived.notify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
 from penstock._models.candidates import Candidate, RuntimeModel, candidates, installed, reference_candidate, usable
 from penstock._models.checking import Truth, check, truth_of
-from penstock._models.race import Lap, race
+from penstock._models.race import Clock, Lap, Result, race
 from penstock._options import Auto
 from penstock._spec import InputSpec
 from penstock.errors import MissingDependency, ModelError, PenstockError, UsageError
@@ -32,9 +33,10 @@ class Chosen:
     """A loaded, checked model and why it is this one.
 
     `choices` (JSON values) is what `load_as` needs to load exactly this again. `measurements`: one dict for each thing
-    tried: runtime, version, precision, settings, batch, items_per_s (None: not timed), max_rel (None: not checked) and
-    verdict. `agreement` is the chosen model's with the `reference`, or None where there was no item to check: then the
-    model is the reference itself, which needs no check.
+    tried: runtime, precision, settings, batch, items_per_s (None: not timed) and its clock ("wall", or "cpu" on a
+    machine that others were using: see `race.clock_of`), max_rel (None: not checked, or without bound) and verdict.
+    `agreement` is the chosen model's with the `reference`, or None where there was no item to check: then the model is
+    the reference itself, which needs no check.
     """
 
     model: RuntimeModel
@@ -99,7 +101,8 @@ class _Choice:
         self._truth = truth
         self._first_batch = 1 if wanted.batch == "auto" else wanted.batch
         self._laps: list[Lap] = []
-        self._agreements: dict[int, Agreement] = {}
+        self._agreements: dict[Lap, Agreement] = {}
+        self._refused_laps: set[Lap] = set()
         self._refused: list[dict[str, Any]] = []
         self._wrong: list[str] = []
         self._errors: list[PenstockError] = []
@@ -112,7 +115,7 @@ class _Choice:
                 model = candidate.load(self._path, self._spec)
             except PenstockError as error:
                 self._errors.append(error)
-                self._refused.append(_measured(candidate, self._first_batch, verdict=f"not loaded: {error}"))
+                self._refused.append(_tried(candidate, self._first_batch, f"not loaded: {error}"))
                 continue
             self._loaded.append(model)
             lap = Lap(candidate, model, self._first_batch)
@@ -124,7 +127,7 @@ class _Choice:
     def fastest(self) -> Chosen:
         """Time what is left, and return the fastest that is right at its batch size too."""
         timed = race(self._laps, self._truth.items, self._wanted.threads, try_batches=self._wanted.batch == "auto")
-        for lap in timed:
+        for lap in timed.laps:
             if self._agrees(lap):  # again, at its batch size, after all it has run
                 return self._chosen(lap, timed)
         raise self._nothing_right()
@@ -133,7 +136,7 @@ class _Choice:
         """Return the only candidate, untimed, after a second check."""
         if not self._agrees(self._laps[0]):
             raise self._nothing_right()
-        return self._chosen(self._laps[0], [])
+        return self._chosen(self._laps[0], Result([], "wall"))
 
     def reference(self) -> Chosen:
         """Return the reference itself, for when there is nothing to check another model on."""
@@ -155,19 +158,21 @@ class _Choice:
         if not agreement.within(lap.candidate.precision):
             self._refuse(lap, agreement, f"wrong answers {agreement}")
             return False
-        self._agreements[id(lap)] = agreement
+        self._agreements[lap] = agreement
         return True
 
     def _refuse(self, lap: Lap, agreement: Agreement | None, why: str) -> None:
+        self._refused_laps.add(lap)
         self._wrong.append(f"{lap.candidate} with batches of {lap.batch}: {why}")
-        self._refused.append(_measured(lap.candidate, lap.batch, lap, agreement, f"refused: {why}"))
+        self._refused.append(_tried(lap.candidate, lap.batch, f"refused: {why}", agreement))
 
-    def _chosen(self, lap: Lap, timed: list[Lap]) -> Chosen:
+    def _chosen(self, lap: Lap, timed: Result) -> Chosen:
         self._loaded.remove(lap.model)
-        agreement = self._agreements[id(lap)]
+        agreement = self._agreements[lap]
         tried = [
-            _measured(other.candidate, other.batch, other, self._agreements.get(id(other)), _verdict(other, lap))
-            for other in timed
+            _timed(other, timed.clock, _verdict(other, lap, timed.clock), self._agreements.get(other))
+            for other in timed.laps
+            if other not in self._refused_laps
         ]
         return Chosen(lap.model, lap.batch, _choices(lap), agreement, self._truth.said, tried + self._refused)
 
@@ -191,25 +196,28 @@ def _choices(lap: Lap) -> dict[str, Any]:
     }
 
 
-def _measured(
-    candidate: Candidate, batch: int, lap: Lap | None = None, agreement: Agreement | None = None, verdict: str = ""
-) -> dict[str, Any]:
+def _tried(candidate: Candidate, batch: int, verdict: str, agreement: Agreement | None = None) -> dict[str, Any]:
     return {
         "runtime": candidate.runtime,
-        "version": lap.model.version if lap else None,
         "precision": candidate.precision,
         "settings": candidate.settings,
         "batch": batch,
-        "items_per_s": round(lap.rate, 1) if lap and lap.rates else None,
-        "max_rel": agreement.max_rel if agreement else None,
+        "items_per_s": None,
+        "clock": None,
+        "max_rel": None if agreement is None or math.isinf(agreement.max_rel) else agreement.max_rel,
         "verdict": verdict,
     }
 
 
-def _verdict(lap: Lap, winner: Lap) -> str:
+def _timed(lap: Lap, clock: Clock, verdict: str, agreement: Agreement | None) -> dict[str, Any]:
+    tried = _tried(lap.candidate, lap.batch, verdict, agreement)
+    return tried | {"items_per_s": round(lap.rate(clock), 1), "clock": clock}
+
+
+def _verdict(lap: Lap, winner: Lap, clock: Clock) -> str:
     if lap is winner:
         return "chosen"
-    share = lap.rate / winner.rate
+    share = lap.rate(clock) / winner.rate(clock)
     return f"{share:.2f} of the chosen one's rate" + ("" if share < 1 else ", too close to prefer it")
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,9 +18,14 @@ READY_TIMEOUT_S = 600.0
 """Longest wait for all threads to stand at the start; a first call may compile for long, but not for ever."""
 
 
-def side_by_side(model: Model, threads: int, job: Callable[[Predict, int], T]) -> list[T]:
-    """Return what `job(predict, place)` gives in each of `threads` worker threads that start together."""
-    start = threading.Barrier(threads)
+def side_by_side(
+    model: Model, threads: int, job: Callable[[Predict, int], T], at_start: Callable[[], None] | None = None
+) -> list[T]:
+    """Return what `job(predict, place)` gives in each of `threads` worker threads that start together.
+
+    `at_start` is called once, when all have entered their worker.
+    """
+    start = threading.Barrier(threads, at_start)
 
     def work(place: int) -> T:
         try:
@@ -51,15 +57,24 @@ def in_batches(predict: Predict, items: Sequence[Any], batch: int) -> list[Any]:
     return rows
 
 
-def items_per_s(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> float:
-    """Return the items a second of `threads` workers together, over `slot_s` and at least one call each.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Items a second of one measurement: by the clock, and by the CPU time spent, as if all threads had had a CPU."""
+
+    wall: float
+    cpu: float
+
+
+def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> Pace:
+    """Return the pace of `threads` workers together, over `slot_s` and at least one call each.
 
     Items of one shape cost the same; where shapes differ, whole passes over all of them are timed, or candidates would
     be compared on different items.
     """
     alike = same_shape(items)
+    cpu_started: list[float] = []
 
-    def run(predict: Predict, place: int) -> float:
+    def run(predict: Predict, place: int) -> tuple[int, float, float]:
         begin = place * len(items) // threads
         done, started = 0, time.perf_counter()
         while True:
@@ -67,9 +82,12 @@ def items_per_s(model: Model, items: Sequence[Any], threads: int, batch: int, sl
             done += batch
             spent = time.perf_counter() - started
             if spent >= slot_s and (alike or done >= len(items)):
-                return done / spent
+                return done, spent, time.process_time()
 
-    return sum(side_by_side(model, threads, run))
+    ended = side_by_side(model, threads, run, lambda: cpu_started.append(time.process_time()))
+    cpu_s = max(cpu_end for _, _, cpu_end in ended) - cpu_started[0]
+    total = sum(done for done, _, _ in ended)
+    return Pace(sum(done / spent for done, spent, _ in ended), total * threads / max(cpu_s, 1e-9))
 
 
 def same_shape(items: Sequence[Any]) -> bool:

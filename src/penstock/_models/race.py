@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from penstock._models.candidates import Candidate, RuntimeModel
-from penstock._models.drill import items_per_s, same_shape
+from penstock._models.drill import Pace, pace, same_shape
 
+Clock = Literal["wall", "cpu"]
 BATCHES = (1, 2, 4, 8)
 LONGEST_CALL_S = 0.25
 """Batches whose call would take longer are not tried: such models gain nothing from them on a CPU."""
@@ -28,6 +30,8 @@ class Heat:
 
 
 FIRST, WITH_BATCHES, FINAL = Heat(0.06, 2, 0.85, 2), Heat(0.06, 2, 0.0, 2), Heat(0.1, 4, 0.0, 3)
+QUIET = 0.85
+"""Share of its CPUs that a usual candidate gets on a machine that nobody else is using."""
 HOPELESS = 0.5
 """What has less than this share of the best rate after a round is out at once."""
 HEAT_S = 1.0
@@ -36,40 +40,67 @@ HEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lap:
-    """One candidate, loaded, at one batch size, with the items a second it made so far."""
+    """One candidate, loaded, at one batch size, with the paces it made so far."""
 
     candidate: Candidate
     model: RuntimeModel
     batch: int
-    rates: list[float] = field(default_factory=list)
+    paces: list[Pace] = field(default_factory=list)
 
     @property
-    def rate(self) -> float:
-        """The mean of the better half of its rates: what disturbs a measurement only ever makes it slower."""
-        better = sorted(self.rates, reverse=True)[: (len(self.rates) + 1) // 2]
-        return sum(better) / len(better)
+    def busy(self) -> float:
+        """The share of its CPUs that it got, in the median."""
+        return statistics.median(pace.wall / pace.cpu for pace in self.paces)
+
+    def rate(self, clock: Clock) -> float:
+        """Return its items a second, by the clock or by CPU time.
+
+        By the clock the mean of the better half: what disturbs a measurement only ever makes it slower.
+        """
+        if clock == "cpu":
+            return statistics.median(pace.cpu for pace in self.paces)
+        walls = sorted((pace.wall for pace in self.paces), reverse=True)
+        return statistics.mean(walls[: (len(walls) + 1) // 2])
 
 
-def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bool) -> list[Lap]:
-    """Return all laps run, the one to take first, then by rate; with `try_batches` at larger batches too.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All laps run, the one to take first, then by rate; and which clock they are ranked by."""
+
+    laps: list[Lap]
+    clock: Clock
+
+
+def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bool) -> Result:
+    """Time `laps` against each other; with `try_batches` the better ones at larger batches too.
 
     Items of different shapes are not batched together, so larger batches are not tried on such.
     """
     run = list(laps)
     leaders = _heat(laps, items, threads, FIRST)
     if try_batches and same_shape(items):
-        larger = [
-            Lap(lap.candidate, lap.model, batch)
-            for lap in leaders
-            for batch in BATCHES[1:]
-            if lap.model.batch_size is None and batch * threads / lap.rate <= LONGEST_CALL_S
-        ]
+        larger = [lap for leader in leaders for lap in _larger(leader, threads, clock_of(run))]
         run += larger
-        _heat(larger, items, threads, WITH_BATCHES)
-        leaders = [leaders[0], *_kept([*leaders[1:], *larger], WITH_BATCHES)]
+        leaders = [leaders[0], *_kept([*leaders[1:], *_heat(larger, items, threads, WITH_BATCHES)], WITH_BATCHES)]
     if len(leaders) > 1:
         _heat(leaders, items, threads, FINAL)
-    return _ranked(run, leaders)
+    clock = clock_of(run)
+    return Result(_ranked(run, leaders, clock), clock)
+
+
+def clock_of(laps: Sequence[Lap]) -> Clock:
+    """Return "wall" where most candidates could keep their CPUs busy, "cpu" where others were using the machine.
+
+    A busy machine gives most to what has most threads, which says nothing about what it costs.
+    """
+    return "wall" if not laps or statistics.median(lap.busy for lap in laps) >= QUIET else "cpu"
+
+
+def _larger(lap: Lap, threads: int, clock: Clock) -> list[Lap]:
+    if lap.model.batch_size is not None:
+        return []
+    worth = [batch for batch in BATCHES[1:] if batch * threads / lap.rate(clock) <= LONGEST_CALL_S]
+    return [Lap(lap.candidate, lap.model, batch) for batch in worth]
 
 
 def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> list[Lap]:
@@ -80,20 +111,22 @@ def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> li
         if done and time.perf_counter() - begun > HEAT_S:
             break
         for lap in racing:
-            lap.rates.append(items_per_s(lap.model, items, threads, lap.batch, heat.slot_s))
-        best = max((lap.rate for lap in racing), default=0.0)
-        racing = [lap for lap in racing if lap.rate >= HOPELESS * best]
+            lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s))
+        clock = clock_of(racing)
+        best = max((lap.rate(clock) for lap in racing), default=0.0)
+        racing = [lap for lap in racing if lap.rate(clock) >= HOPELESS * best]
     return _kept(racing, heat)
 
 
 def _kept(laps: list[Lap], heat: Heat) -> list[Lap]:
-    ranked = sorted(laps, key=lambda lap: lap.rate, reverse=True)
-    return [lap for lap in ranked[: heat.keep] if lap.rate >= heat.share * ranked[0].rate]
+    clock = clock_of(laps)
+    ranked = sorted(laps, key=lambda lap: lap.rate(clock), reverse=True)
+    return [lap for lap in ranked[: heat.keep] if lap.rate(clock) >= heat.share * ranked[0].rate(clock)]
 
 
-def _ranked(run: list[Lap], finalists: list[Lap]) -> list[Lap]:
-    best = max(lap.rate for lap in finalists)
-    close = [lap for lap in run if lap in finalists and lap.rate >= CLOSE * best]
+def _ranked(run: list[Lap], finalists: list[Lap], clock: Clock) -> list[Lap]:
+    best = max(lap.rate(clock) for lap in finalists)
+    close = [lap for lap in run if lap in finalists and lap.rate(clock) >= CLOSE * best]
     winner = min(close, key=lambda lap: lap.batch)  # `run` keeps the candidates' order: min takes the first of equals
-    others = sorted((lap for lap in run if lap is not winner), key=lambda lap: lap.rate, reverse=True)
+    others = sorted((lap for lap in run if lap is not winner), key=lambda lap: lap.rate(clock), reverse=True)
     return [winner, *others]

@@ -28,6 +28,8 @@ _ONE_TO_ONE = 1.07
 """Below this ratio Pillow's triangle is a linear interpolation but for 1/255, and costs no blur."""
 _KEPT_RATIO = 2
 """Blocks leave at least this ratio to the Gaussian and the cubic; below it the blocks' own shape shows (measured)."""
+_LARGEST_RATIO = 8
+"""Above it the blocks are so large that a scaled picture's edge shows them, and Pillow reduces first too."""
 _VARIANCE = 1.1 / 6
 """Of the Gaussian, for a ratio of 1: the triangle's, and a tenth for the cubic, which sharpens (measured)."""
 _SMALLEST_VARIANCE = 0.008
@@ -95,7 +97,8 @@ def _whole(cv2: Any, mode: int, pixels: Pixels, rows: Axis, columns: Axis) -> Pi
 
 
 def _antialiased(cv2: Any, pillow: Resample, pixels: Pixels, rows: Axis, columns: Axis) -> Pixels:
-    if rows.scaled * columns.scaled > _LARGE or (rows.ratio > _ONE_TO_ONE) != (columns.ratio > _ONE_TO_ONE):
+    uneven = (rows.ratio > _ONE_TO_ONE) != (columns.ratio > _ONE_TO_ONE)
+    if uneven or max(rows.ratio, columns.ratio) > _LARGEST_RATIO or rows.scaled * columns.scaled > _LARGE:
         return pillow(pixels, rows, columns)
     (top, bottom, above), (left, right, before) = _window(rows), _window(columns)
     part = pixels[top:bottom, left:right]
@@ -128,20 +131,21 @@ def _shrunk(cv2: Any, part: Pixels, row_ratio: float, column_ratio: float) -> Pi
     blocks = [2 ** max(0, int(math.log2(ratio / _KEPT_RATIO))) for ratio in (row_ratio, column_ratio)]
     part = _averaged(cv2, part, *blocks)
     ratios = (row_ratio / blocks[0], column_ratio / blocks[1])
-    # A block of n pixels has the variance (n*n - 1) / 12, in units of the block's own pixels:
-    variances = [_VARIANCE * r * r - (1 - 1 / n**2) / 12 for r, n in zip(ratios, blocks, strict=True)]
+    # What the blocks blur is little beside this, and they blur it less evenly than the triangle: it is not taken off.
+    variances = [_VARIANCE * ratio**2 for ratio in ratios]
     return _picked(cv2, cv2.INTER_CUBIC, _blurred(cv2, part, *variances), ratios)
 
 
 def _averaged(cv2: Any, part: Pixels, rows: int, columns: int) -> Pixels:
-    """Return the means of blocks of rows x columns pixels; incomplete ones at the end repeat their neighbours."""
+    """Return the means of blocks of rows x columns pixels; an incomplete one at the end is filled up by its last."""
     if rows == columns == 1:
         return part
-    height, width = part.shape[:2]
-    full = part[: height // rows * rows, : width // columns * columns]
-    means: Pixels = cv2.resize(full, (width // columns, height // rows), interpolation=cv2.INTER_AREA)
-    cut = (int(height % rows > 0), int(width % columns > 0))
-    return cv2.copyMakeBorder(means, 0, cut[0], 0, cut[1], cv2.BORDER_REPLICATE) if any(cut) else means
+    missing = (-part.shape[0] % rows, -part.shape[1] % columns)
+    if any(missing):
+        part = cv2.copyMakeBorder(part, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    sides = (part.shape[1] // columns, part.shape[0] // rows)
+    means: Pixels = cv2.resize(part, sides, interpolation=cv2.INTER_AREA)
+    return means
 
 
 def _blurred(cv2: Any, part: Pixels, vertical: float, horizontal: float) -> Pixels:

@@ -20,7 +20,8 @@ from penstock._contracts import Failure, Item
 from penstock.errors import LedgerError
 
 VERSION = 1
-PENDING, DONE, FAILED = 0, 1, 2
+PENDING, DONE, FAILED, MENDED = 0, 1, 2, 3
+"""States of an item; MENDED: it failed, and its file has changed since, so that both a run and a retry do it again."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,8 +45,9 @@ CREATE INDEX item_id ON items (id);
 CREATE INDEX temp.listed_id ON listed (id);
 CREATE TABLE merged AS
     SELECT l.position, l.id, l.path, l.columns, l.size, l.mtime_ns,
-           CASE WHEN i.id IS NULL OR i.size IS NOT l.size OR i.mtime_ns IS NOT l.mtime_ns
-                     OR i.columns IS NOT l.columns THEN 0 ELSE i.state END AS state,
+           CASE WHEN i.id IS NULL THEN 0
+                WHEN i.size IS l.size AND i.mtime_ns IS l.mtime_ns AND i.columns IS l.columns THEN i.state
+                WHEN i.state >= 2 THEN 3 ELSE 0 END AS state,
            CASE WHEN i.size IS l.size AND i.mtime_ns IS l.mtime_ns AND i.columns IS l.columns THEN i.place END AS place,
            i.position AS former
     FROM listed l LEFT JOIN items i ON i.id = l.id
@@ -198,10 +200,13 @@ class Ledger:
         return Counts(int(row[0]), int(row[1]), int(row[2]), vanished)
 
     def pending(self, *, retry: bool) -> Iterator[tuple[int, Item]]:
-        """Yield (position, item) of what is to be done, in order: pending items, or with `retry` the failed ones."""
+        """Yield (position, item) of what is to be done, in order: pending items, or with `retry` the failed ones.
+
+        Items that failed before their file changed are among both.
+        """
         after, wanted = -1, FAILED if retry else PENDING
         query = (
-            "SELECT position, id, path, columns, size, mtime_ns FROM items WHERE position > ? AND state = ? "
+            "SELECT position, id, path, columns, size, mtime_ns FROM items WHERE position > ? AND state IN (?, 3) "
             "ORDER BY position LIMIT 512"
         )
         # A connection of its own: the source's thread reads while the writer's thread commits.
@@ -213,19 +218,25 @@ class Ledger:
                     yield position, Item(id_, None if path is None else os.fsdecode(path), row, stamp)
                 after = rows[-1][0]
 
+    def count_retries(self) -> int:
+        """Return how many items a retry would do."""
+        return int(self._db.execute("SELECT count(*) FROM items WHERE state IN (2, 3)").fetchone()[0])
+
     def failed_positions(self) -> list[int]:
         """Return the positions of the failed items, in order."""
         return [row[0] for row in self._db.execute("SELECT position FROM items WHERE state = 2 ORDER BY position")]
 
     def contiguous(self) -> int | None:
         """Return n if exactly the positions 0..n-1 are settled (done or failed), None if there are holes."""
-        n, last = self._db.execute("SELECT count(*), max(position) FROM items WHERE state > 0").fetchone()
+        n, last = self._db.execute("SELECT count(*), max(position) FROM items WHERE state IN (1, 2)").fetchone()
         return int(n) if n == 0 or last == n - 1 else None
 
     def settled(self) -> Iterator[int]:
         """Yield the settled positions in order."""
         with closing(sqlite3.connect(self._path, check_same_thread=False)) as reader:
-            yield from (r[0] for r in reader.execute("SELECT position FROM items WHERE state > 0 ORDER BY position"))
+            yield from (
+                r[0] for r in reader.execute("SELECT position FROM items WHERE state IN (1, 2) ORDER BY position")
+            )
 
     def last_done(self) -> int:
         """Return the highest position that is done, or -1."""

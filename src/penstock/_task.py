@@ -1,0 +1,150 @@
+"""What one call of `run` has to do: the items of a source that the job's ledger does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from penstock._adapt import Recipe, Request, closing_model, probes
+from penstock._budget import Budget
+from penstock._contracts import Source
+from penstock._drive import Drive, Orders
+from penstock._engine.chunks import chosen, listed, positional
+from penstock._engine.flow import Take
+from penstock._engine.step import Step
+from penstock._interrupt import Interrupts
+from penstock._job import CHOICES, COMMAND, Job, job_folder
+from penstock._options import Limits
+from penstock._plan import Part
+from penstock._sinks.opening import open_sink
+from penstock._sources.duplicates import check_duplicates
+from penstock._sources.opening import open_source
+from penstock._telemetry.progress import Mode
+from penstock._telemetry.report import Report
+
+PROBES = 32
+"""Items looked at (some may be broken) to choose and check a model file before its answers count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What `run` was asked beyond the model: from where to where, and how far."""
+
+    source: Any
+    out: Path
+    limits: Limits
+    max_failures: int | str | None
+    order: bool
+    limit: int | None
+    fresh: bool
+    retry: bool
+    progress: Mode
+
+
+def carry_out(request: Request, call: Call) -> Report:
+    """Do what is to be done and return the report; see `penstock.run` for what it raises."""
+    budget = Budget.parse(call.max_failures)
+    own = job_folder(call.out)
+    open_sink(call.out, own)  # refuses a suffix it does not know before anything is made
+    source = open_source(call.source, exclude=(call.out, own), limit=call.limit)
+    task = Task(source, Recipe(request, positional=source.positional), retry=call.retry)
+    with Interrupts() as interrupts, Job(call.out, open_sink, fresh=call.fresh) as job:
+        planned = task.list_items(job, order=call.order)
+        job.remember(COMMAND, _command(call.source, request, order=call.order))
+        todo = task.count_todo(job, planned)
+        orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo)
+        drive = Drive(job, orders, interrupts)
+        task.carry_out(job, drive, todo)
+        report = drive.finish(source.ignored)
+        if report.skipped:
+            interrupts.raise_noted()
+    return report
+
+
+class Task:
+    """The items to be done, and how to get at them."""
+
+    def __init__(self, source: Source, recipe: Recipe, *, retry: bool) -> None:
+        """Take a source and a checked recipe. With `retry` the failed items are the task, and no others."""
+        self._source = source
+        self._recipe = recipe
+        self._retry = retry
+        self._values: Iterable[Any] = source if source.positional else ()
+        self._head: list[Any] = []
+
+    def list_items(self, job: Job, *, order: bool) -> int | None:
+        """Agree with the job, bring its plan up to date, and return how many items there are (None: not known yet)."""
+        job.agree({**self._recipe.fingerprint(), "source": self._source.describe(), "order": order})
+        if self._source.positional:
+            return self._source.count()
+        check_duplicates(self._source)
+        job.ledger.sync(self._source)
+        return job.ledger.counts().planned
+
+    def count_todo(self, job: Job, planned: int | None) -> int | None:
+        """Return how many items are to be done in this run, None where only the end will tell."""
+        if self._retry:
+            return job.ledger.count_retries()
+        counts = job.ledger.counts()
+        return None if planned is None else planned - counts.done - counts.failed
+
+    def carry_out(self, job: Job, drive: Drive, todo: int | None) -> None:
+        """Load the model (as the job began with it) and drive what is to be done through it."""
+        sink = job.open_sink()
+        if todo == 0:
+            return
+        choices = job.ledger.get(CHOICES)
+        before = self._recipe.before()
+        entries = self._first_entries(job)
+        loaded = self._recipe.load(lambda n: probes(before, entries, n), choices)
+        with closing_model(loaded):
+            if choices is None:
+                job.remember(CHOICES, dict(loaded.choices))
+            write = Part(Step.of("write", sink.encode, takes_item=True))
+            parts = [*before, self._recipe.model_part(loaded), *self._recipe.after(), write]
+            drive.run(parts, self._take(job), loaded, self._recipe.threads)
+
+    def _first_entries(self, job: Job) -> Sequence[Any]:
+        """Return some of the items to be done, to try the model on; an iterable that runs only once is given back."""
+        if not self._source.positional:
+            return [item for _, item in islice(job.ledger.pending(retry=self._retry), PROBES)]
+        iterator = iter(self._source)
+        self._head = list(islice(iterator, PROBES if self._source.count() is not None else 1))
+        self._values = iterator
+        return self._head
+
+    def _take(self, job: Job) -> Take:
+        if not self._source.positional:
+            return listed(job.ledger.pending(retry=self._retry))
+        values = chain(self._head, self._values)
+        if self._retry:
+            return chosen(values, job.ledger.failed_positions())
+        n = job.ledger.contiguous()
+        return positional(values, job.ledger.settled() if n is None else range(n))
+
+
+def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | None:
+    """Return what `penstock retry` needs to run the job again, or None where it holds functions or an iterable."""
+    paths = (request.model, request.spec, request.labels)
+    plain = all(value is None or isinstance(value, (str, Path)) for value in paths)
+    if not plain or request.stages or request.post is not None or source == "-":
+        return None
+    if not isinstance(source, (str, Path)):
+        return None
+    model, spec, labels = (None if value is None else str(Path(value).absolute()) for value in paths)
+    return {
+        "source": str(Path(source).absolute()),
+        "model": model,
+        "spec": spec,
+        "preset": request.preset,
+        "labels": labels,
+        "top_k": request.top_k,
+        "batch": request.batching.max_size,
+        "threads": request.threads,
+        "runtime": request.runtime,
+        "precision": request.precision,
+        "order": order,
+    }

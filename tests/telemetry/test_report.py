@@ -1,0 +1,47 @@
+"""The report: one line that adds up."""
+
+from __future__ import annotations
+
+import json
+
+from penstock._engine.statistics import StepStatistics
+from penstock._telemetry.report import Report
+
+
+def report(**changes: object) -> Report:
+    values = {
+        "out": "o",
+        "planned": 10_000,
+        "done": 9_997,
+        "failed": 3,
+        "skipped": 0,
+        "attempted": 10_000,
+        "seconds": 24.25,
+    }
+    steps = (StepStatistics("decode", 10.0, 10_000, 3), StepStatistics("model", 30.0, 9_997, 0))
+    return Report(**{**values, "stages": steps, **changes})  # type: ignore[arg-type]
+
+
+def test_line() -> None:
+    assert str(report()) == "10,000 items: 9,997 done, 3 failed; 10,000 in 24.2 s = 412/s; slowest stage: model"
+
+
+def test_rare_counts_are_shown_when_there_are_any() -> None:
+    text = str(report(skipped=5, ignored=2, notes={"decoded by Pillow": 1}))
+    assert "3 failed, 5 skipped, 2 ignored, 1 decoded by Pillow;" in text
+
+
+def test_lowered_precision_is_said() -> None:
+    text = str(report(plan={"precision": "bf16", "agreement": "over 12 rows: argmax equal on 99.0%"}))
+    assert text.endswith("bf16 against f32 over 12 rows: argmax equal on 99.0%")
+
+
+def test_exit_code_and_json() -> None:
+    assert (report().exit_code, report(failed=0).exit_code) == (1, 0)
+    values = json.loads(json.dumps(report().to_dict()))
+    assert values["rate"] > 412
+    assert values["stages"][1]["name"] == "model"
+
+
+def test_nothing_done_has_no_rate() -> None:
+    assert report(attempted=0, seconds=0.0).rate == 0.0

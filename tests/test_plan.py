@@ -1,0 +1,63 @@
+"""Plans: neighbours without workers of their own are fused, serial steps stand alone, the window holds two rounds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock._engine.step import Stage, Step
+from penstock._plan import Part, stages_of, window_of
+
+
+def part(name: str, workers: int | None = None, *, serial: bool = False, block: int | None = None) -> Part:
+    return Part(Step.of(name, len, block=block), workers, serial)
+
+
+def shape(parts: list[Part], threads: int = 4) -> list[tuple[str, int]]:
+    return [(stage.name, stage.workers) for stage in stages_of(parts, threads)]
+
+
+def test_steps_without_workers_of_their_own_are_fused() -> None:
+    assert shape([part("decode"), part("model"), part("post")]) == [("decode+model+post", 4)]
+
+
+def test_own_workers_make_a_stage_of_their_own() -> None:
+    assert shape([part("load", 8), part("decode"), part("model"), part("post", 2)]) == [
+        ("load", 8),
+        ("decode+model", 4),
+        ("post", 2),
+    ]
+    assert shape([part("a", 2), part("b", 2)]) == [("a", 2), ("b", 2)]
+
+
+def test_a_serial_step_is_one_worker_alone() -> None:
+    parts = [part("decode"), part("model", serial=True), part("post")]
+    assert shape(parts) == [("decode", 4), ("model", 1), ("post", 4)]
+    assert shape([part("model", 3, serial=True)]) == [("model", 1)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, 1, 3]), st.booleans()), min_size=1, max_size=8), st.integers(1, 9))
+def test_every_step_is_in_one_stage_in_order(kinds: list[tuple[int | None, bool]], threads: int) -> None:
+    parts = [part(f"{i}", workers, serial=serial) for i, (workers, serial) in enumerate(kinds)]
+    stages = stages_of(parts, threads)
+    assert [step for stage in stages for step in stage.steps] == [p.step for p in parts]
+    assert all(stage.workers >= 1 for stage in stages)
+    assert all(len(stage.steps) == 1 or stage.workers == threads for stage in stages)
+
+
+def test_the_window_holds_two_batches_for_every_worker() -> None:
+    stage = Stage("model", (Step.of("m", len, block=16),), 4)
+    assert window_of([stage], 100).min_items == 128
+    assert window_of([Stage("s", (Step.of("s", len),), 2)], 100).min_items == 32
+    assert window_of([stage], 12_345).max_bytes == 12_345
+
+
+def test_the_window_holds_what_travels_together() -> None:
+    """Batches of 6 and of 4 travel in parcels of 12: a smaller window would let one parcel at a time in."""
+    stages = [Stage("a", (Step.of("a", len, block=6),), 4), Stage("b", (Step.of("b", len, block=4),), 1)]
+    assert window_of(stages, 100).min_items == 2 * 5 * 12
+
+
+def test_a_window_is_never_wider_than_its_upper_bound() -> None:
+    window = window_of([Stage("s", (Step.of("s", len, block=4096),), 16)], 100)
+    assert window.min_items <= window.max_items
