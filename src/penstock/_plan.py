@@ -44,4 +44,4 @@ def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
     """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
     block = math.lcm(*(stage.block or 1 for stage in stages))  # what travels together, see `Pipeline.block`
     need = 2 * sum(stage.workers for stage in stages) * block
-    return Window(max(32, need), max(16_384, need), max_bytes)
+    return Window(max(32, need), max(32_768, need), max_bytes)

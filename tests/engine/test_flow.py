@@ -17,7 +17,6 @@ from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
-from penstock.errors import Cancelled
 
 WAIT_S = 20.0
 

@@ -265,7 +265,7 @@ def test_workers_live_as_long_as_the_pipeline_and_are_bound_once() -> None:
     def bind() -> Iterator[Callable[[int], int]]:
         name = threading.current_thread().name
         bound.append(name)
-        yield lambda x: used.add(threading.current_thread().name) or x
+        yield lambda x: (used.add(threading.current_thread().name), x)[1]  # type: ignore[func-returns-value]
         left.append(name)
 
     with Pipeline([Stage("work", (Step("work", bind),), 3)]) as pipeline:
@@ -352,9 +352,8 @@ def test_an_error_of_a_worker_that_no_flow_heard_of_is_raised_at_the_end() -> No
         raise Broken("cannot let go")
 
     pipeline = Pipeline([Stage("model", (Step("model", bind),), 1)])
-    with pytest.raises(Broken, match="cannot let go"):
-        with pipeline:
-            assert values_of(pipeline, [1]) == [1]
+    with pytest.raises(Broken, match="cannot let go"), pipeline:
+        assert values_of(pipeline, [1]) == [1]
 
 
 @pytest.mark.parametrize("error", [SinkError("disk full"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])

@@ -12,7 +12,7 @@ from penstock._contracts import Failure
 from penstock._engine import work as work_module
 from penstock._engine.flow import Flow
 from penstock._engine.parcel import Parcel
-from penstock._engine.sizing import SLICE
+from penstock._engine.sizing import FIRST_SLICE, MAX_SLICE
 from penstock._engine.step import Step
 from penstock._engine.work import OVERTIME_S, Worker, work
 
@@ -74,7 +74,7 @@ def test_items_that_failed_before_do_not_count_as_seen(costs: Costs, worker: Wor
     assert (clock.items, clock.failed, done.failed) == (9, 0, 1)
 
 
-@pytest.mark.parametrize(("block", "done"), [(None, SLICE), (7, 70), (100, 100)])
+@pytest.mark.parametrize(("block", "done"), [(None, FIRST_SLICE), (7, 35), (100, 100)])
 def test_a_parcel_in_overtime_goes_back_behind_the_slice_in_hand(
     costs: Costs, worker: Worker, block: int | None, done: int
 ) -> None:
@@ -89,6 +89,21 @@ def test_a_parcel_in_overtime_goes_back_behind_the_slice_in_hand(
     assert (len(head), len(rest)) == (done, 250 - done)
     assert (list(head.values), list(rest.values)) == (list(range(done)), list(range(done, 250)))
     assert (rest.start, list(rest.positions)) == (done, list(range(done, 250)))
+
+
+def test_slices_grow_up_to_a_bound(costs: Costs, worker: Worker) -> None:
+    """Each costs some microseconds; but what is in one cannot be shared when its items turn out slow."""
+    leases: dict[int, int] = {}
+
+    def look(x: int) -> int:
+        assert worker.lease is not None
+        leases[worker.lease.part.start] = len(worker.lease.part)
+        return x
+
+    work(worker, bound(look), parcel_of(1000), None)
+    slices = list(leases.values())
+    assert slices == [32, 32, 64, 128, 256, 256, 232]
+    assert max(slices) <= MAX_SLICE
 
 
 def test_a_cheap_parcel_is_done_in_one_go(costs: Costs, worker: Worker) -> None:
@@ -109,7 +124,7 @@ def test_the_lease_says_what_is_in_hand(costs: Costs, worker: Worker) -> None:
     assert seen == [("step 0", 0), ("step 0", 1), ("step 1", 0), ("step 1", 1)]
 
 
-@pytest.mark.parametrize("n", [SLICE, 10 * SLICE])
+@pytest.mark.parametrize("n", [FIRST_SLICE, 10 * FIRST_SLICE])
 def test_a_worker_that_is_cut_ends_behind_the_item_in_hand(costs: Costs, worker: Worker, n: int) -> None:
     """Rule 3: however slow the items are, a stop waits for one of them, not for the slice."""
     parcel, seen = parcel_of(n), []
@@ -166,7 +181,7 @@ def test_no_slice_is_begun_for_a_flow_that_is_closed(costs: Costs, worker: Worke
         parcel.flow.closed = True
 
     work(worker, bound(fn), parcel, None)
-    assert len(seen) == SLICE
+    assert len(seen) == FIRST_SLICE
 
 
 def test_cutting_an_idle_worker_does_nothing(worker: Worker) -> None:

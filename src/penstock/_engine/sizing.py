@@ -9,8 +9,10 @@ PARCEL_S = 0.005
 """Work in one parcel: long against the ~20 µs of a hand-over, short against what a person or a tail notices."""
 HORIZON_S = 0.25
 """Work in flight: a window holds about this much, so that a short stall of one stage starves no other."""
-SLICE = 64
-"""Items between two looks at the clock inside a parcel."""
+FIRST_SLICE = 32
+"""Items before the first look at the clock inside a parcel; then twice as many before the next, up to MAX_SLICE."""
+MAX_SLICE = 256
+"""What one worker may keep from the others when items become slow in the midst of a parcel."""
 SMOOTHING = 0.25
 """Weight of the newest measurement in a running cost."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock._contracts import Failure
-from penstock._engine.parcel import block_cuts, count_failures
+from penstock._engine.parcel import block_cuts
 from penstock.errors import ItemError
 
 
@@ -122,28 +122,31 @@ def _run_blocks(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) 
     for end in block_cuts(rows.positions, step.block or 1):
         values = rows.values[begin:end]
         begin = end
-        if rows.failed:
-            live = [value for value in values if type(value) is not Failure]
-            answers = iter(_solve(step, fn, rows, live))
-            values = [value if type(value) is Failure else next(answers) for value in values]
-        else:
-            values = _solve(step, fn, rows, values)
-        failed += count_failures(values)
-        out.extend(values)
+        if not rows.failed:
+            failed += _solve(step, fn, rows, values, out)
+            continue
+        answers: list[Any] = []
+        live = [value for value in values if type(value) is not Failure]
+        failed += len(values) - len(live) + _solve(step, fn, rows, live, answers)
+        following = iter(answers)
+        out.extend(value if type(value) is Failure else next(following) for value in values)
     return failed
 
 
-def _solve(step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any]) -> list[Any]:
-    """Return a row per value; where the call fails, halve the batch until the culprit is alone, and keep the rest."""
+def _solve(step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any], out: list[Any]) -> int:
+    """Append a row per value and return how many failed: a batch that fails is halved until its culprit is alone."""
     if not batch or not rows.values:  # no values any more: cut short, see `Worker.cut`
-        return batch
+        out.extend(batch)
+        return 0
     answer = _answer(step, fn, batch)
     if isinstance(answer, list):
-        return answer
+        out.extend(answer)
+        return 0
     if len(batch) == 1:
-        return [answer]
+        out.append(answer)
+        return 1
     middle = len(batch) // 2
-    return _solve(step, fn, rows, batch[:middle]) + _solve(step, fn, rows, batch[middle:])
+    return _solve(step, fn, rows, batch[:middle], out) + _solve(step, fn, rows, batch[middle:], out)
 
 
 def _answer(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any] | Failure:
@@ -151,7 +154,7 @@ def _answer(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any] |
     try:
         rows = fn(batch)
         if len(rows) == len(batch):
-            return list(rows)
+            return rows if type(rows) is list else list(rows)
         raise ItemError(f"{step.name} returned {len(rows)} rows for {len(batch)} items.")
     except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
         return _failure(step, error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock._engine.parcel import Parcel, estimate_nbytes, whole_blocks
-from penstock._engine.sizing import PARCEL_S, SLICE
+from penstock._engine.sizing import FIRST_SLICE, MAX_SLICE, PARCEL_S
 from penstock._engine.step import Rows, Step, run_step
 
 OVERTIME_S = 2 * PARCEL_S
@@ -86,9 +86,11 @@ def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Don
 
 
 def _slice_end(parcel: Parcel, offset: int, block: int | None) -> int:
-    if len(parcel) - offset <= SLICE:
+    """Return where the next slice ends. They double, so that a parcel that turns out slow is noticed soon."""
+    n = min(MAX_SLICE, max(FIRST_SLICE, offset))
+    if len(parcel) - offset <= n:
         return len(parcel)
-    return offset + (whole_blocks(parcel.positions[offset:], block, SLICE) if block else SLICE)
+    return offset + (whole_blocks(parcel.positions[offset:], block, n) if block else n)
 
 
 def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) -> Rows | None:

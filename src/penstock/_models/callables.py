@@ -111,7 +111,7 @@ class CallableModel:
 
     def _rows(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         if self._spec is None:
-            return rows_of(call(list(items)), len(items), self.name)
+            return rows_of(call(items if type(items) is list else list(items)), len(items), self.name)
         arrays = [np.asarray(item) for item in items]
         rows: list[Any] = [None] * len(arrays)
         for places in same_shape_groups(arrays):
@@ -126,6 +126,8 @@ def rows_of(answer: Any, n: int, name: str) -> list[Any]:
 
     Raises ItemError where there are not exactly `n`, or it is nothing of that kind.
     """
+    if type(answer) is list and len(answer) == n:
+        return answer
     if isinstance(answer, Mapping):
         columns = {key: rows_of(column, n, f"{name}[{key!r}]") for key, column in answer.items()}
         if not columns:
