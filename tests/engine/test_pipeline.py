@@ -164,28 +164,6 @@ def test_batches_of_a_list_with_holes_are_blocks_by_position(pairs: list[tuple[i
     assert sorted(calls) == [["b", "d"], ["e"], ["j"]]
 
 
-def test_two_flows_at_once_go_their_own_ways() -> None:
-    calls = []
-
-    def model(batch: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        calls.append(batch)
-        return batch
-
-    with Pipeline([stage(lambda x: x, 2, name="load"), stage(model, 2, block=4)]) as pipeline:
-        sources = [[(name, i) for i in range(200)] for name in "ab"]
-        with (
-            pipeline.flow(one_by_one(sources[0]), Window(16, 16)) as a,
-            pipeline.flow(one_by_one(sources[1]), Window(16, 16)) as b,
-        ):
-            iterators = [iter(a), iter(b)]
-            got: list[list[Any]] = [[], []]
-            while min(map(len, got)) < 200:
-                for k, iterator in enumerate(iterators):
-                    got[k].extend(next(iterator).values if len(got[k]) < 200 else [])
-            assert got == sources
-    assert all(len({name for name, _ in call}) == 1 for call in calls)
-
-
 # ---- workers
 
 
