@@ -26,10 +26,10 @@ class Model:
             os.kill(os.getpid(), number)
         return [{"value": x * x, "text": f"item {x}"} for x in batch]
 
-source = range(%d) if kind == "range" else sys.argv[6]
+source = range(ITEMS) if kind == "range" else sys.argv[6]
 stages = [] if kind == "range" else [lambda path: int(os.path.basename(path).split(".")[0])]
-penstock.run(source, Model(), out=out, batch=%d, threads=2, stages=stages)
-""" % (ITEMS, BATCH)
+penstock.run(source, Model(), out=out, batch=BATCH, threads=2, stages=stages)
+""".replace("ITEMS", str(ITEMS)).replace("BATCH", str(BATCH))
 
 
 def run_program(out: Path, log: Path, at: int, number: int, photos: Path | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,21 @@ def test_is_lazy_and_bounded() -> None:
         assert read == []
         assert [next(results) for _ in range(3)] == [0, 2, 4]
         assert len(read) < 100_000
-        results.close()  # type: ignore[attr-defined]
+        results.close()
 
 
 def test_generator_that_waits_for_its_last_result() -> None:
     got: list[int] = []
     arrived = threading.Condition()
 
+    def more_than(n: int) -> bool:
+        return len(got) > n
+
     def source() -> Iterator[int]:
         yield 1
         for i in range(5):
             with arrived:
-                assert arrived.wait_for(lambda i=i: len(got) > i, timeout=20)
+                assert arrived.wait_for(partial(more_than, i), timeout=20)
             yield got[i]
 
     with penstock.Session(doubled, batch=penstock.Batching(max_size=8, max_wait_s=0.001)) as session:
@@ -144,7 +148,7 @@ def test_concurrent_callable_is_called_by_several() -> None:
 
 
 def test_model_file_on_paths_bytes_and_arrays(shared_data: Path) -> None:
-    path = sorted((shared_data / "photos" / "flowers").rglob("*.jpg"))[0]
+    path = min((shared_data / "photos" / "flowers").rglob("*.jpg"))
     model = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx"
     with penstock.Session(model, preset="inception", runtime="onnxruntime") as session:
         by_path, by_bytes, by_array = session.map([str(path), path.read_bytes(), penstock.decode(path)])

@@ -188,8 +188,8 @@ class Recipe:
         for name, value in asked.items():
             if name in choices and value not in ("auto", choices[name]):
                 raise LedgerError(
-                    f"This job was begun with {name} {choices[name]!r}, and {name}={value!r} is asked for now. Leave it "
-                    "out to go on, use another out, or start over with --fresh (fresh=True)."
+                    f"This job was begun with {name} {choices[name]!r}, and {name}={value!r} is asked for now. Leave "
+                    "it out to go on, use another out, or start over with --fresh (fresh=True)."
                 )
 
     def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:

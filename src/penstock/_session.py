@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from itertools import chain, islice
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from penstock._adapt import Loaded, Recipe, Request, closing_model, probes
 from penstock._contracts import Failure
 from penstock._engine.chunks import one_by_one
-from penstock._engine.flow import Flow
+from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
@@ -95,17 +95,22 @@ class Session:
         state = "closed" if self._closed else repr(self._pipeline) if self._pipeline else "not started"
         return f"<Session {state}>"
 
-    def map(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yield the result of each item, in order, reading `items` no further ahead than the window.
+    def map(self, items: Iterable[Any]) -> Results:
+        """Return an iterator of the result of each item, in order, reading `items` no further ahead than the window.
 
         Raises ItemError at the place of an item that failed, naming it and why; and what `items` itself raises.
         """
+        return Results.of(self._parcels(items))
+
+    def _parcels(self, items: Iterable[Any]) -> Generator[Iterable[Any], None, None]:
+        """Yield the results of each parcel; nothing happens before the first is asked for."""
         head = list(islice(iterator := iter(items), PROBES if isinstance(items, Sized) else 1))
         pipeline = self._started(head)
         window = window_of([post.stage for post in pipeline.posts], _quarter_of_memory())
         linger = None if isinstance(items, Sized) else self._linger_s
         with pipeline.flow(one_by_one(chain(head, iterator)), window, linger_s=linger) as flow:
-            yield from _results(flow)
+            for parcel in flow:
+                yield _checked(parcel) if parcel.failed else parcel.values
 
     def close(self) -> None:
         """Stop the workers and free the model; idempotent. A `map` that is still being read raises `Cancelled`."""
@@ -142,15 +147,28 @@ class Session:
             return self._pipeline
 
 
-def _results(flow: Flow) -> Iterator[Any]:
-    for parcel in flow:
-        if not parcel.failed:
-            yield from parcel.values
-            continue
-        for item, value in zip(parcel.items, parcel.values, strict=True):
-            if type(value) is Failure:
-                raise ItemError(f"item {item} failed in stage {value.stage!r}: {value.type}: {value.message}")
-            yield value
+class Results(chain[Any]):
+    """What `Session.map` gives: an iterator. A `chain`, for a generator would cost more an item than the engine."""
+
+    _lists: Generator[Iterable[Any], None, None]
+
+    @classmethod
+    def of(cls, lists: Generator[Iterable[Any], None, None]) -> Results:
+        """Return an iterator over the values of all `lists`."""
+        results = cast("Results", cls.from_iterable(lists))
+        results._lists = lists
+        return results
+
+    def close(self) -> None:
+        """Read no more items and drop what is in flight."""
+        self._lists.close()
+
+
+def _checked(parcel: Parcel) -> Iterator[Any]:
+    for item, value in zip(parcel.items, parcel.values, strict=True):
+        if type(value) is Failure:
+            raise ItemError(f"item {item} failed in stage {value.stage!r}: {value.type}: {value.message}")
+        yield value
 
 
 def _quarter_of_memory() -> int:

@@ -53,7 +53,12 @@ def penstock_threads() -> list[str]:
 
 
 def test_drain_admits_nothing_more_and_lets_out_what_is_in_flight() -> None:
-    gate, begun = threading.Event(), threading.Event()
+    gate, begun, read = threading.Event(), threading.Event(), []
+
+    def source() -> Iterator[int]:
+        for i in range(1000):
+            read.append(i)
+            yield i
 
     def slow(x: int) -> int:
         begun.set()
@@ -62,7 +67,7 @@ def test_drain_admits_nothing_more_and_lets_out_what_is_in_flight() -> None:
 
     with (
         Pipeline([stage(slow, 2)]) as pipeline,
-        pipeline.flow(one_by_one(range(1000)), Window(32, 32)) as flow,
+        pipeline.flow(one_by_one(source()), Window(32, 32)) as flow,
     ):
         assert begun.wait(WAIT_S)
         flow.drain()
@@ -70,6 +75,8 @@ def test_drain_admits_nothing_more_and_lets_out_what_is_in_flight() -> None:
         gate.set()
         assert [v for parcel in flow for v in parcel.values] == list(range(admitted))
         assert 1 <= admitted <= 32
+        flow.close()
+        assert len(read) <= admitted + 32  # and what it was reading when it was told
 
 
 def test_drain_ends_a_flow_whose_source_is_blocked() -> None:
@@ -238,13 +245,15 @@ def test_a_stop_begins_no_other_item_of_the_slice_in_hand(whole: bool) -> None:
 
 def test_a_worker_may_close_its_pipeline() -> None:
     pipelines: list[Pipeline] = []
+    left: list[list[str]] = []
 
-    def close(x: int) -> list[str]:
-        return pipelines[0].close()
+    def close(x: int) -> None:
+        left.append(pipelines[0].close())
 
     pipelines.append(Pipeline([stage(close)]))
     with pipelines[0] as pipeline, pipeline.flow(one_by_one([1]), Window()) as flow, pytest.raises(Cancelled):
         list(flow)
+    assert left == [[]]  # of a thread that is to end when it returns
 
 
 def test_a_forgotten_flow_may_be_closed_by_a_thread_that_holds_the_lock() -> None:

@@ -139,12 +139,19 @@ def worker_at(begun_s_ago: float, done: int = 0, positions: range = range(10)) -
     return Worker(0, 0, threading.current_thread(), lease=lease)
 
 
+def later(watch: Watch, seconds: float) -> None:
+    """Let the watch have seen everything that much longer ago."""
+    watch._seen = {key: (begun, done, since - seconds) for key, (begun, done, since) in watch._seen.items()}
+
+
 def test_an_item_is_timed_from_its_own_beginning() -> None:
     """A slice of 10 items may take longer than one item may."""
     watch, worker = Watch(100.0), worker_at(300.0, done=4)
     assert watch.look([worker]) is None
+    later(watch, 300.0)
+    assert isinstance(watch.look([worker]), Stalled)
     assert worker.lease is not None
-    worker.lease.out.append(5)
+    worker.lease.out.append(4)
     assert watch.look([worker]) is None
 
 
@@ -159,7 +166,7 @@ def test_a_new_lease_at_the_address_of_an_old_one_is_new() -> None:
     watch, worker = Watch(100.0), worker_at(99.0)
     assert watch.look([worker]) is None
     object.__setattr__(worker.lease, "begun", time.perf_counter())
-    watch._seen = {key: (begun, done, since - 300.0) for key, (begun, done, since) in watch._seen.items()}
+    later(watch, 300.0)
     assert watch.look([worker]) is None
 
 
@@ -169,6 +176,6 @@ def test_a_worker_without_a_lease_is_idle() -> None:
     assert watch.look([worker]) is None
 
 
-@pytest.mark.parametrize(("limit", "period"), [(None, 1.0), (0.1, 0.025), (60.0, 1.0)])
+@pytest.mark.parametrize(("limit", "period"), [(None, 1.0), (0.1, 0.025), (60.0, 1.0), (1e-9, 0.01)])
 def test_it_looks_often_enough_to_see_in_time(limit: float | None, period: float) -> None:
     assert Watch(limit).period_s == period

@@ -82,9 +82,9 @@ def build() -> Callable[..., bytes]:
 
         tensors = [onnx.numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
         graph = onnx.helper.make_graph(list(nodes), "g", values(inputs), values(outputs), tensors)
-        return onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir
-        ).SerializeToString()
+        opsets = [onnx.helper.make_opsetid("", opset)]
+        file: bytes = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir).SerializeToString()
+        return file
 
     return make
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from penstock._models import candidates as candidates_module
-from penstock._models import choose as choose_module
-from penstock._models import graph, race
+from penstock._models import graph, ov, race
 from penstock._models.candidates import Candidate
 from penstock._models.checking import check, reference, truth_of
 from penstock._models.choose import Chosen, Wanted, choose, load_as
@@ -135,7 +134,7 @@ def test_a_wrong_runtime_chosen_by_hand_is_refused_by_name_with_numbers(job: Any
 def test_a_wrong_compile_is_refused_on_resume_too(job: Any) -> None:
     path, spec, items = job
     choices = {"runtime": "openvino", "precision": "f32", "settings": {}, "batch": 1}
-    version = choose_module.ov.version()
+    version = ov.version()
     with pytest.raises(ModelError, match="openvino f32"):
         load_as(path, spec, choices | {"version": version}, items, 2)
 
@@ -217,7 +216,7 @@ def test_a_choice_that_is_no_longer_installed_is_refused_by_name(job: Any, monke
         load_as(path, spec, choices | {"version": "1.0"}, items, 2)
     monkeypatch.setattr(graph, "available", lambda: False)
     with pytest.raises(MissingDependency, match=r"penstock\[onnx\]"):
-        load_as(path, spec, choices | {"version": choose_module.ov.version()}, items, 2)
+        load_as(path, spec, choices | {"version": ov.version()}, items, 2)
     monkeypatch.setattr(candidates_module, "RUNTIMES", ("onnxruntime",))
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"openvino 1\.0, which is not installed.*--fresh"):

@@ -32,7 +32,7 @@ def table(path: Path, outputs: list[Any], kind: Any = None) -> Any:
 
 
 def test_arrays_are_exact_lists_of_fixed_size(tmp_path: Path) -> None:
-    vectors = [np.float32([0.1, np.nan, np.inf]) * i for i in range(1, 4)]
+    vectors = [np.array([0.1, np.nan, np.inf], np.float32) * i for i in range(1, 4)]
     masks = [np.full((2, 2), i, np.uint8) for i in range(3)]
     read = table(tmp_path / "t", [{"v": v, "m": m, "h": np.float16(0.1)} for v, m in zip(vectors, masks, strict=True)])
     assert [str(field.type).replace("element", "item") for field in read.schema] == [
@@ -48,7 +48,7 @@ def test_arrays_are_exact_lists_of_fixed_size(tmp_path: Path) -> None:
 
 
 def test_records_and_lists_and_nulls(tmp_path: Path) -> None:
-    outputs = [
+    outputs: list[dict[str, Any]] = [
         {"top": [{"index": 1, "label": "é", "score": 0.5}], "text": None, "boxes": np.zeros((2, 4), np.float32)},
         {"top": [], "text": "x", "boxes": np.zeros((0, 4), np.float32)},
         {"top": [{"index": 2, "label": "b", "score": 1}] * 2, "text": "", "boxes": None},

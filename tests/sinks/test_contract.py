@@ -80,7 +80,8 @@ def some_rows(n: int, seed: int = 0) -> list[tuple[Item, Any]]:
     for i in range(n):
         boxes = np.arange(4 * rng.randrange(3), dtype=np.float32).reshape(-1, 4) / 7
         top = [{"index": k, "label": f"l{k}é", "score": rng.random()} for k in range(rng.randrange(3))]
-        output = {"top": top, "boxes": boxes, "vector": np.float32([i, 0.1, np.nan]), "n": rng.choice([None, i, i / 3])}
+        vector = np.array([i, 0.1, np.nan], np.float32)
+        output = {"top": top, "boxes": boxes, "vector": vector, "n": rng.choice([None, i, i / 3])}
         output |= {"pair": [i, 0.5], "shape": (i, i)}
         rows.append((Item(f"d{i % 3}/{i}.jpg"), output))
     return rows

@@ -35,7 +35,12 @@ def test_many_files_are_synced_by_one_call_and_few_one_by_one(tmp_path: Path, mo
     assert synced == [*few, str(tmp_path), f"{tmp_path}/d"]
     synced.clear()
     calls: list[int] = []
-    library = SimpleNamespace(syncfs=lambda fd: calls.append(fd) or 0)
+
+    def syncfs(fd: int) -> int:
+        calls.append(fd)
+        return 0
+
+    library = SimpleNamespace(syncfs=syncfs)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
     disk.sync_all(tmp_path, few * 20)
     assert (len(calls), synced) == (1, [])

@@ -6,12 +6,13 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from penstock._contracts import Item
-from penstock._sinks import folder
+from penstock._sinks import disk, folder
 from penstock._sinks.folder import JsonFolder
 from penstock.errors import ItemError, SinkError
 
@@ -46,12 +47,12 @@ def test_a_jpg_beside_a_png(sink: JsonFolder, out: Path) -> None:
 
 
 def test_arrays_go_to_an_npz_beside_exactly(sink: JsonFolder, out: Path) -> None:
-    output = {"heat": np.float32([[0.1, np.nan]]), "n": np.int64(3)}
+    output: dict[str, Any] = {"heat": np.array([[0.1, np.nan]], np.float32), "n": np.int64(3)}
     assert sink.encode(Item("a.jpg"), output) == [f"{out}/a.jpg.npz", f"{out}/a.jpg.json"]
     read = json.loads((out / "a.jpg.json").read_text())["output"]
     assert read == {"heat": {"array": "heat", "dtype": "<f4", "shape": [1, 2]}, "n": 3}
     with np.load(out / "a.jpg.npz") as arrays:
-        assert arrays[read["heat"]["array"]].tobytes() == output["heat"].tobytes()  # type: ignore[attr-defined]
+        assert arrays[read["heat"]["array"]].tobytes() == output["heat"].tobytes()
     assert sink.nulls == 0
 
 
@@ -63,7 +64,7 @@ def test_an_item_done_again_without_arrays_loses_its_old_ones(sink: JsonFolder, 
 
 
 def test_a_reader_never_sees_half_a_file(sink: JsonFolder, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = folder.write_file
+    write = disk.write_file
     seen: list[list[str]] = []
 
     def watching(path: str, data: bytes) -> None:

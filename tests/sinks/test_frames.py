@@ -10,7 +10,7 @@ from penstock.errors import ItemError
 
 
 def test_a_row_comes_back_exactly() -> None:
-    output = {
+    output: dict[Any, Any] = {
         "boxes": np.arange(8, dtype=">f4").reshape(2, 4),
         "none": np.zeros((0, 3), np.int8),
         "rows": [{"score": np.float32(0.1), "n": 2**70, "x": float("nan"), "flag": np.bool_(True)}, None, True, 0.5],
@@ -21,13 +21,13 @@ def test_a_row_comes_back_exactly() -> None:
     }
     id_, read = unpack(pack("d/é.jpg", output))
     assert id_ == "d/é.jpg"
-    assert read["boxes"].tolist() == output["boxes"].tolist()  # type: ignore[union-attr]
+    assert read["boxes"].tolist() == output["boxes"].tolist()
     assert (read["boxes"].dtype, read["none"].shape, read["none"].dtype) == (np.float32, (0, 3), np.int8)
     row = read["rows"][0]
     assert (type(row["score"]), row["score"], row["n"], str(row["x"])) == (np.float32, np.float32(0.1), 2**70, "nan")
     assert read["rows"][1:] == [None, True, 0.5]
     assert (read["text"], read["names"], read["3"], read[""]) == ("é\n", ["a", "b"], [1, None], 7)
-    assert unpack(pack(5, np.int16([1])))[1].dtype == np.int16
+    assert unpack(pack(5, np.array([1], np.int16)))[1].dtype == np.int16
 
 
 def test_frames_lie_one_after_another() -> None:

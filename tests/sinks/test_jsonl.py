@@ -36,7 +36,7 @@ def outputs(out: Path) -> list[object]:
 
 
 def test_lines_in_the_order_given(sink: JsonLines, out: Path) -> None:
-    sink.append([sink.encode(0, 2), sink.encode(Item("a.jpg"), {"v": np.float32([0.1, np.inf])})])
+    sink.append([sink.encode(0, 2), sink.encode(Item("a.jpg"), {"v": np.array([0.1, np.inf], np.float32)})])
     sink.append([])
     assert sink.commit() == {"bytes": out.stat().st_size, "rows": 2, "generation": 0}
     assert out.read_bytes() == b'{"id": 0, "output": 2}\n{"id": "a.jpg", "output": {"v": [0.1, null]}}\n'

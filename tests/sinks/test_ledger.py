@@ -91,10 +91,15 @@ def test_vanished_item_comes_back_done(ledger: Ledger) -> None:
 
 def test_transaction_is_all_or_nothing(ledger: Ledger) -> None:
     ledger.sync([item("a")])
-    with pytest.raises(RuntimeError), ledger.transaction():
-        ledger.record([Outcome(0, item("a"), None, 0)])
-        ledger.put("sink", {"rows": 1})
-        raise RuntimeError
+
+    def write_and_fail() -> None:
+        with ledger.transaction():
+            ledger.record([Outcome(0, item("a"), None, 0)])
+            ledger.put("sink", {"rows": 1})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
     assert ledger.counts().done == 0
     assert ledger.get("sink") is None
 

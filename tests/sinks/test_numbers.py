@@ -30,7 +30,7 @@ def test_shortest_is_what_numpy_prints_for_every_float16() -> None:
 
 
 def test_shortest_keeps_shape_and_what_is_not_finite() -> None:
-    values = np.float32([[0.93, np.nan], [np.inf, -0.0]])
+    values = np.array([[0.93, np.nan], [np.inf, -0.0]], np.float32)
     assert json.dumps(shortest(values).tolist()) == "[[0.93, NaN], [Infinity, -0.0]]"
 
 

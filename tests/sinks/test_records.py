@@ -27,7 +27,12 @@ def test_a_record_as_the_readme_has_it() -> None:
 
 
 def test_numpy_becomes_plain() -> None:
-    output = {"a": np.arange(4).reshape(2, 2), "b": np.bool_(False), "c": (np.float32([0.1]), np.uint8(3)), "é": "ü\n"}
+    output = {
+        "a": np.arange(4).reshape(2, 2),
+        "b": np.bool_(False),
+        "c": (np.array([0.1], np.float32), np.uint8(3)),
+        "é": "ü\n",
+    }
     assert (
         as_json(output)
         == '{"id": "a.jpg", "output": {"a": [[0, 1], [2, 3]], "b": false, "c": [[0.1], 3], "é": "ü\\n"}}'
@@ -36,7 +41,11 @@ def test_numpy_becomes_plain() -> None:
 
 def test_nan_and_infinities_are_null_and_counted_by_every_thread() -> None:
     nulls = Nulls()
-    output = {"a": float("nan"), "b": np.float32([1, np.inf, -np.inf]), "c": [np.float64("nan"), np.float16("nan")]}
+    output = {
+        "a": float("nan"),
+        "b": np.array([1, np.inf, -np.inf], np.float32),
+        "c": [np.float64("nan"), np.float16("nan")],
+    }
     assert json.loads(to_text(output, "x", nulls)) == {"a": None, "b": [1, None, None], "c": [None, None]}
     assert nulls.value == 5
     threads = [threading.Thread(target=lambda: [to_text(output, "x", nulls) for _ in range(50)]) for _ in range(4)]

@@ -43,7 +43,10 @@ def test_results_can_be_queried_and_arrays_are_exact(sink: SqliteTable, out: Pat
     heat = np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3) / 7)
     top = [{"label": "daisy", "score": np.float32(0.93)}]
     sink.append(
-        [sink.encode(Item("d/a.jpg"), {"top": top, "heat": heat, "bad": float("nan")}), sink.encode(7, np.int8([1]))]
+        [
+            sink.encode(Item("d/a.jpg"), {"top": top, "heat": heat, "bad": float("nan")}),
+            sink.encode(7, np.array([1], np.int8)),
+        ]
     )
     sink.commit()
     assert query(out, "SELECT place, id, output ->> '$.top[0].label', output ->> '$.top[0].score' FROM results") == [

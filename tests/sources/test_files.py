@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -168,7 +168,12 @@ def test_one_listing_a_level_is_in_memory(tmp_path: Path, monkeypatch: pytest.Mo
     plant(tmp_path, [f"{d}/{i}.jpg" for d in "abc" for i in range(3)])
     listed: list[bytes] = []
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(os.path.basename(path)), scandir(path))[1])
+
+    def listing(path: bytes) -> Iterator[os.DirEntry[bytes]]:
+        listed.append(os.path.basename(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listing)
     walk = iter(FolderSource(tmp_path))
     next(walk)
     assert listed[1:] == [b"a"]

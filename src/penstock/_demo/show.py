@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 LINES = 1000
@@ -15,13 +13,13 @@ MODEL = Path(__file__).with_name("models") / "lines_a.onnx"
 
 
 def demo(folder: Path) -> int:
-    """Render LINES lines under `folder`, read them, print accuracy and rate; return 0, or 1 where the goal is missed."""
+    """Render LINES lines under `folder`, read them, print accuracy and rate; return 0, or 1 if the goal is missed."""
     import penstock
     from penstock._demo.render import make_lines
 
     pictures, out = folder / "lines", folder / "lines.jsonl"
     print(f"rendering {LINES:,} lines of text into {pictures}/ ...")
-    truth = _truth(pictures) or make_lines(pictures, LINES, SEED)
+    truth = make_lines(pictures, LINES, SEED)
     print(f"penstock run {pictures}/ --model {MODEL.name} --out {out}")
     report = penstock.run(pictures, MODEL, out=out, fresh=True, progress="auto")
     print(report)
@@ -47,15 +45,6 @@ def edits(read: str, truth: str) -> int:
             best = min(row[j] + 1, row[j - 1] + 1, diagonal + (char != wanted))
             diagonal, row[j] = row[j], best
     return row[-1]
-
-
-def _truth(pictures: Path) -> Mapping[str, str]:
-    """Return the truth of lines rendered by an earlier demo, empty where they are not all there."""
-    table = pictures / "truth.csv"
-    if not table.is_file() or len(list(pictures.glob("*.png"))) != LINES:
-        return {}
-    with table.open(encoding="utf-8", newline="") as file:
-        return {row["path"]: row["text"] for row in csv.DictReader(file)}
 
 
 def _read(out: Path) -> dict[str, str]:

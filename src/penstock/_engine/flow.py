@@ -31,6 +31,10 @@ SOURCE_STOP_S = 0.5
 """How long a close waits for the source, which may be blocked for good in the user's iterable."""
 
 
+RAMP = 16
+"""How many more items may enter at the start for each one that has come out."""
+
+
 class Flow:
     """Items on their way from one source to one consumer; a context manager and an iterator of parcels.
 
@@ -232,7 +236,7 @@ class Flow:
     def _allowed(self) -> int:
         """Return how many items may be in flight; a slow start, as the first ones may not be like the others."""
         allowed = window_items(self._window, self._pipeline.rate(), self._item_nbytes)
-        start = self._pipeline.worker_count * self._pipeline.block + 2 * self._came
+        start = self._pipeline.worker_count * self._pipeline.block + RAMP * self._came
         self._starting = start < min(allowed, self._window.min_items)  # beyond, it grows with what is released
         return min(start, allowed)
 

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Self
 
 from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
 from penstock._engine.parcel import Parcel, join, whole_blocks
-from penstock._engine.sizing import Window, share, smooth
+from penstock._engine.sizing import Window, first_slice, gives_way, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
 from penstock._engine.step import Stage
 from penstock._engine.watch import Watch
@@ -245,14 +246,21 @@ class Pipeline:
         with self.lock:
             worker.lease = None
             self._hand_over(worker, post)
+            if post.idle and post.queue and gives_way(worker.items, post.clocks[0].items, post.stage.workers):
+                post.ready.notify()
+                self._wait(post, RECHECK_S)
             while not self._closing:
                 taken = self._next(post)
                 if isinstance(taken, Parcel):
+                    worker.first_slice = first_slice(post.cost_s)
                     return taken
-                post.idle += 1
-                post.ready.wait(taken)
-                post.idle -= 1
+                self._wait(post, taken)
         return None
+
+    def _wait(self, post: Post, timeout_s: float) -> None:
+        post.idle += 1
+        post.ready.wait(timeout_s)
+        post.idle -= 1
 
     def _next(self, post: Post) -> Parcel | float:
         """Take the first parcel that need not wait for more items; else return for how long to wait."""
@@ -277,7 +285,10 @@ class Pipeline:
         """Return as much of `parcel` as one worker should take, and leave the rest to the others."""
         if parcel.open_until is not None:
             parcel.flow.seal()
-        n = share(post.cost_s, len(parcel), len(parcel) + post.queued(), post.stage.workers)
+        workers = post.stage.workers
+        # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
+        waiting = sum(map(len, islice(post.queue, 2 * workers)))
+        n = share(post.cost_s, len(parcel), len(parcel) + waiting, workers)
         if post.stage.block:
             n = whole_blocks(parcel.positions, post.stage.block, n)
         if n < len(parcel):

@@ -9,10 +9,10 @@ PARCEL_S = 0.005
 """Work in one parcel: long against the ~20 µs of a hand-over, short against what a person or a tail notices."""
 HORIZON_S = 0.25
 """Work in flight: a window holds about this much, so that a short stall of one stage starves no other."""
-FIRST_SLICE = 32
-"""Items before the first look at the clock inside a parcel; then twice as many before the next, up to MAX_SLICE."""
-MAX_SLICE = 256
-"""What one worker may keep from the others when items become slow in the midst of a parcel."""
+FIRST_SLICE = 8
+"""Items before the first look at the clock inside a parcel of unknown cost; twice as many before each next one."""
+SLICE_S = 0.001
+"""Work before the first look where the cost is known; a parcel of so little work is never shared out."""
 SMOOTHING = 0.25
 """Weight of the newest measurement in a running cost."""
 
@@ -53,6 +53,16 @@ def admission(cost_s: float, block: int, allowed: int, workers: int) -> int:
     return block * max(1, math.floor(wanted / block))
 
 
+def first_slice(cost_s: float) -> int:
+    """Return how many items a worker does before it looks at the clock for the first time (`cost_s` 0.0 = unknown)."""
+    return max(FIRST_SLICE, int(SLICE_S / cost_s)) if cost_s > 0.0 else FIRST_SLICE
+
+
+def gives_way(items: int, all_items: int, workers: int) -> bool:
+    """Tell whether a worker that did `items` of `all_items` lets an idle one go first: it did over twice its share."""
+    return items * workers > 2 * all_items
+
+
 def share(cost_s: float, length: int, queued: int, workers: int) -> int:
     """Return how many of the `length` items of the next parcel a worker takes, with `queued` items waiting in all.
 
@@ -60,6 +70,6 @@ def share(cost_s: float, length: int, queued: int, workers: int) -> int:
     """
     if cost_s <= 0.0:
         return 1
-    if cost_s * length <= PARCEL_S:
+    if cost_s * length <= SLICE_S:
         return length
     return min(length, max(1, math.ceil(PARCEL_S / cost_s)), max(1, math.ceil(queued / workers)))

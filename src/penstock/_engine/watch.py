@@ -27,7 +27,7 @@ class Watch:
     @property
     def period_s(self) -> float:
         """How often to look."""
-        return 1.0 if self._item_timeout_s is None else min(1.0, self._item_timeout_s / 4)
+        return 1.0 if self._item_timeout_s is None else min(1.0, max(0.01, self._item_timeout_s / 4))
 
     def look(self, workers: Sequence[Worker]) -> PenstockError | None:
         """Return what is wrong with workers that should be at work, or None."""

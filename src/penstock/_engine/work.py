@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock._engine.parcel import Parcel, estimate_nbytes, whole_blocks
-from penstock._engine.sizing import FIRST_SLICE, MAX_SLICE, PARCEL_S
+from penstock._engine.sizing import FIRST_SLICE, PARCEL_S
 from penstock._engine.step import Rows, Step, run_step
 
 OVERTIME_S = 2 * PARCEL_S
@@ -52,6 +52,8 @@ class Worker:
     index: int
     thread: threading.Thread
     items: int = 0
+    first_slice: int = FIRST_SLICE
+    """Items to do before the first look at the clock; set by the pipeline from the stage's measured cost."""
     lease: Lease | None = None
     done: Done | None = None
 
@@ -71,7 +73,7 @@ def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Don
     failed, offset, n = 0, 0, len(parcel)
     deadline = time.perf_counter() + OVERTIME_S
     while offset < n and not parcel.flow.closed:
-        end = _slice_end(parcel, offset, block)
+        end = _slice_end(parcel, offset, block, max(worker.first_slice, offset))
         rows = _run_slice(worker, bound, parcel if end - offset == n else parcel.part(offset, end), clocks)
         if rows is None:
             break
@@ -85,9 +87,8 @@ def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Don
     return head, rest, clocks
 
 
-def _slice_end(parcel: Parcel, offset: int, block: int | None) -> int:
-    """Return where the next slice ends. They double, so that a parcel that turns out slow is noticed soon."""
-    n = min(MAX_SLICE, max(FIRST_SLICE, offset))
+def _slice_end(parcel: Parcel, offset: int, block: int | None, n: int) -> int:
+    """Return where the next slice of about `n` items ends; they double, as a parcel may turn out slow at any time."""
     if len(parcel) - offset <= n:
         return len(parcel)
     return offset + (whole_blocks(parcel.positions[offset:], block, n) if block else n)
