@@ -9,6 +9,8 @@ PINNED := pyproject.toml constraints.txt
 FOR_DEMO := $(VENV)/.penstock-demo
 FOR_TEST := $(VENV)/.penstock-test
 
+FOR_BENCH := $(VENV)/.penstock-bench
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench clean
 
@@ -17,6 +19,7 @@ help:
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, and the rules of the house"
 	@echo "make format  put the format right"
+	@echo "make bench   every benchmark with its rivals: about an hour, on a machine that does nothing else"
 	@echo "make clean   remove everything these commands made, .venv included"
 
 demo: $(FOR_DEMO)
@@ -34,6 +37,10 @@ check: $(FOR_TEST)
 format: $(FOR_TEST)
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
+
+bench: $(FOR_BENCH)
+	for name in overhead folder accuracy memory kill; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	$(VENV)/bin/python benchmarks/folder.py --bf16
 
 clean:
 	rm -rf $(VENV) build dist demo .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -53,3 +60,7 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,dev]'
 	@touch $(FOR_DEMO) $@
+
+$(FOR_BENCH): $(PINNED) | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@touch $@

@@ -61,7 +61,7 @@ def first_slice(cost_s: float) -> int:
 def gives_way(items: int, all_items: int, workers: int) -> bool:
     """Tell whether a worker that did `items` of `all_items` lets an idle one go first: it did well over its share.
 
-    All threads of a stage are used, also where one of them could do everything: their caches and heaps stay alike.
+    Otherwise one thread of a cheap stage does everything, for whoever holds the interpreter lock takes the next parcel.
     """
     return items * workers > 1.3 * all_items
 
