@@ -223,10 +223,10 @@ class Recipe:
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
         parts = []
-        if self.spec is not None or self._file is not None:
+        output = OutputSpec() if self.spec is None else self.spec.output
+        if self._file is not None or output.task != "raw":  # a callable's row is kept as it is
             from penstock._postprocess import make
 
-            output = OutputSpec() if self.spec is None else self.spec.output
             parts.append(Part(Step.of("postprocess", make(output))))
         if self.request.post is not None:
             post = self.request.post

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from itertools import chain, islice
 from typing import Any, Self, cast
@@ -150,18 +150,15 @@ class Session:
 class Results(chain[Any]):
     """What `Session.map` gives: an iterator. A `chain`, for a generator would cost more an item than the engine."""
 
-    _lists: Generator[Iterable[Any], None, None]
+    close: Callable[[], None]
+    """Read no more items and drop what is in flight."""
 
     @classmethod
     def of(cls, lists: Generator[Iterable[Any], None, None]) -> Results:
         """Return an iterator over the values of all `lists`."""
         results = cast("Results", cls.from_iterable(lists))
-        results._lists = lists
+        results.close = lists.close
         return results
-
-    def close(self) -> None:
-        """Read no more items and drop what is in flight."""
-        self._lists.close()
 
 
 def _checked(parcel: Parcel) -> Iterator[Any]:

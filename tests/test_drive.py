@@ -1,0 +1,33 @@
+"""The run loop: room in the window is given back for what is committed, never earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import penstock
+from penstock._engine.flow import Flow
+from penstock._job import Job
+
+
+def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that are computed but not committed count as in flight; so no more than a window can be lost."""
+    committed, released = [0], [0]
+    commit, release = Job.commit, Flow.release
+
+    def counting_commit(self: Job, attempts: Mapping[int, int] | None = None) -> int:
+        committed.append(commit(self, attempts))
+        return committed[-1]
+
+    def checking_release(self: Flow, n: int) -> None:
+        released.append(n)
+        assert sum(released) <= sum(committed)
+        release(self, n)
+
+    monkeypatch.setattr(Job, "commit", counting_commit)
+    monkeypatch.setattr(Flow, "release", checking_release)
+    report = penstock.run(range(5000), lambda batch: batch, out=tmp_path / "o.jsonl", batch=2)
+    assert sum(released) == sum(committed) == report.done == 5000
+    assert report.plan["window"] < 5000 or len(committed) > 1
