@@ -22,7 +22,7 @@ from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.report import Report, steps_of
 from penstock.errors import StageError
 
-COMMIT_S = 0.25
+COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
 SHOWN_FAILURES = 100
 
@@ -84,18 +84,18 @@ class Drive:
                 self._take_stock(pipeline.statistics(), loaded, threads)
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
-        committed = time.monotonic()
-        while (parcels := flow.collect(COMMIT_S)) is not None:
+        committed, window = time.monotonic(), 1
+        while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             for parcel in parcels:
                 done, failed = self._job.absorb(parcel)
                 self.tally.done += done
                 self.tally.failed += failed
                 self._note(parcel.items)
             now = time.monotonic()
-            if not parcels or self._job.uncommitted * 4 >= self.tally.window or now - committed >= COMMIT_S:
+            if not parcels or self._job.uncommitted * 2 >= window or now - committed >= COMMIT_S:
                 self._commit(flow)
-                committed = now
-                self.tally.window = max(self.tally.window, flow.statistics().window)
+                committed, window = now, flow.statistics().window
+                self.tally.window = max(self.tally.window, window)
                 progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
             self._check_stop(flow)
 

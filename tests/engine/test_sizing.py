@@ -5,7 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._engine.sizing import HORIZON_S, PARCEL_S, Window, admission, fits, share, smooth, window_items
+from penstock._engine.sizing import (
+    FIRST_SLICE,
+    HORIZON_S,
+    PARCEL_S,
+    SLICE_S,
+    Window,
+    admission,
+    first_slice,
+    fits,
+    gives_way,
+    share,
+    smooth,
+    window_items,
+)
 
 costs = st.floats(0.0, 10.0)
 counts = st.integers(1, 10_000)
@@ -57,7 +70,7 @@ def test_cheap_items_travel_together_and_expensive_ones_alone() -> None:
 def test_a_worker_takes_its_share(cost_s: float, length: int, behind: int, workers: int) -> None:
     n = share(cost_s, length, length + behind, workers)
     assert 1 <= n <= length
-    if cost_s * length > PARCEL_S:
+    if cost_s * length > SLICE_S:
         assert n <= max(1, -(-(length + behind) // workers))
         assert n == 1 or (n - 1) * cost_s <= PARCEL_S
 
@@ -72,3 +85,17 @@ def test_of_an_expensive_parcel_a_worker_takes_one_item() -> None:
 def test_a_running_cost_moves_towards_the_newest() -> None:
     assert smooth(0.0, 2.0) == 2.0
     assert smooth(2.0, 4.0) == 2.5
+
+
+@given(st.floats(0.0, 10.0))
+def test_the_first_look_at_the_clock_is_after_a_millisecond_or_a_few_items(cost_s: float) -> None:
+    n = first_slice(cost_s)
+    assert n >= FIRST_SLICE
+    assert n == FIRST_SLICE or n * cost_s <= SLICE_S
+
+
+@given(st.integers(1, 64), counts)
+def test_who_did_well_over_a_fair_share_gives_way(workers: int, each: int) -> None:
+    assert not gives_way(each, each * workers, workers)
+    assert gives_way(2 * each, each * workers, workers)
+    assert not gives_way(each, each, 1)  # alone, there is nobody to give way to

@@ -39,7 +39,7 @@ def deliver(flow: Flow, n: int) -> list[Any]:
 
 def ends(action: Callable[[], object]) -> None:
     """Run `action` in a thread, which must come to an end."""
-    thread = threading.Thread(target=action)
+    thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(WAIT_S)
     assert not thread.is_alive()
@@ -75,7 +75,7 @@ def test_drain_admits_nothing_more_and_lets_out_what_is_in_flight() -> None:
         gate.set()
         assert [v for parcel in flow for v in parcel.values] == list(range(admitted))
         assert 1 <= admitted <= 32
-        flow.close()
+        flow._thread.join(WAIT_S)
         assert len(read) <= admitted + 32  # and what it was reading when it was told
 
 
@@ -286,3 +286,36 @@ def test_what_is_left_of_a_closed_flow_is_dropped() -> None:
         assert seen == [0, -1]
         assert [s.queued for s in pipeline.statistics().stages] == [0, 0]
         assert all(post.pieces == {} for post in pipeline.posts)
+
+
+def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those it would wait for have gone."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(x: int) -> int:
+        begun.set()
+        gate_of(gate)
+        return x
+
+    pipeline = Pipeline([stage(slow, 2)])
+    waits: list[float] = []
+    wait = Pipeline._wait
+
+    def noted(self: Pipeline, post: Any, timeout_s: float) -> None:
+        if self._closing:
+            waits.append(timeout_s)
+        else:
+            wait(self, post, timeout_s)
+
+    monkeypatch.setattr(Pipeline, "_wait", noted)
+    with pipeline, pipeline.flow(one_by_one(range(100)), Window(32, 32)):
+        assert begun.wait(WAIT_S)
+        with pipeline.lock:  # as if one worker had done everything, and another were idle
+            pipeline.posts[0].idle += 1
+            for worker in pipeline.workers:
+                worker.items = 1000
+            pipeline.posts[0].items = 1000
+        pipeline.close(timeout_s=0.0)
+        gate.set()
+        pipeline.close(timeout_s=WAIT_S)
+    assert waits == []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from penstock._engine import work as work_module
 from penstock._engine.chunks import one_by_one
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
+
+if TYPE_CHECKING:
+    import pytest
 
 WAIT_S = 20.0
 Named = tuple[str, int]
@@ -41,8 +46,19 @@ def test_two_flows_at_once_go_their_own_ways() -> None:
     assert all(len({name for name, _ in call}) == 1 for call in calls)
 
 
-def test_pieces_of_two_flows_are_not_gathered_into_one_batch() -> None:
+class Slow:
+    """A clock that says that everything takes a second: parcels are shared out item by item."""
+
+    def __init__(self) -> None:
+        self._now = itertools.count()
+
+    def perf_counter(self) -> float:
+        return next(self._now)
+
+
+def test_pieces_of_two_flows_are_not_gathered_into_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first batch of one waits for its first item; that of the other has the same numbers, and is complete."""
+    monkeypatch.setattr(work_module, "time", Slow())
     gate, loaded = threading.Event(), threading.Semaphore(0)
 
     def load(x: Named) -> Named:

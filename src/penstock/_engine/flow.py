@@ -64,6 +64,7 @@ class Flow:
         self._growing: Parcel | None = None
         self._came = 0
         self._starting = True
+        self._least = 1
         self._exhausted = False
         self._draining = False
         self._error: BaseException | None = None
@@ -101,10 +102,15 @@ class Flow:
                 yield parcels.pop()  # nothing here holds on to what the consumer is done with
                 self.release(n)
 
-    def collect(self, timeout_s: float) -> list[Parcel] | None:
-        """Return what came out, [] if nothing did for `timeout_s` or less, None at the end. Raises what went wrong."""
+    def collect(self, timeout_s: float, least: int = 1) -> list[Parcel] | None:
+        """Return what came out: at least `least` items, fewer (or []) after `timeout_s`, None at the end.
+
+        A consumer that needs no item at once asks for many: each time it wakes it takes the interpreter from a worker.
+        Raises what went wrong.
+        """
         with self._pipeline.lock:
-            if not self._ready and not self._ended():
+            self._least = least
+            if not self._enough():
                 self._arrived.wait(min(timeout_s, self._pipeline.watch_period_s))
             parcels = list(self._ready)
             self._ready.clear()
@@ -174,8 +180,12 @@ class Flow:
             while (following := self._waiting.pop(self._arrived_to, None)) is not None:
                 self._ready.append(following)
                 self._arrived_to += len(following)
-        if self._ready:
+        if self._enough():
             self._arrived.notify()
+
+    def _enough(self) -> bool:
+        """Tell whether the consumer need not wait."""
+        return self._arrived_to - self._delivered >= self._least or self._ended()
 
     def seal(self) -> None:
         """Let nothing more join the parcel that was still growing. Lock held."""

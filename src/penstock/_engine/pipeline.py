@@ -41,6 +41,8 @@ class Post:
     pieces: dict[tuple[Flow, int], list[Parcel]] = field(default_factory=dict)
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
+    items: int = 0
+    """How many its workers have done, those that had failed before included."""
     idle: int = 0
 
     def queued(self) -> int:
@@ -246,7 +248,8 @@ class Pipeline:
         with self.lock:
             worker.lease = None
             self._hand_over(worker, post)
-            if post.idle and post.queue and gives_way(worker.items, post.clocks[0].items, post.stage.workers):
+            other = post.queue and post.idle and not self._closing  # who could take what waits
+            if other and gives_way(worker.items, post.items, post.stage.workers):
                 post.ready.notify()
                 self._wait(post, RECHECK_S)
             while not self._closing:
@@ -304,6 +307,7 @@ class Pipeline:
             return
         (parcel, rest, clocks), worker.done = worker.done, None
         worker.items += len(parcel)
+        post.items += len(parcel)
         for total, clock in zip(post.clocks, clocks, strict=True):
             total.busy_s += clock.busy_s
             total.items += clock.items

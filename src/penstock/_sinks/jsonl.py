@@ -35,6 +35,7 @@ class JsonLines:
         self._fd = -1
         self._bytes = self._rows = self._generation = 0
         self._torn = False
+        self._lines: list[bytes] = []
         self._prepared: dict[str, Any] | None = None
 
     @property
@@ -52,7 +53,7 @@ class JsonLines:
         self.close()
         state = state or {"bytes": 0, "rows": 0, "generation": 0}
         self._bytes, self._rows, self._generation = (int(state[key]) for key in ("bytes", "rows", "generation"))
-        self._torn, self._prepared = False, None
+        self._torn, self._prepared, self._lines = False, None, []
         with writing(self._out):
             self._complete_rewrite()
             self._open_file()
@@ -99,26 +100,31 @@ class JsonLines:
         return to_json(record(item, output), self._nulls) + b"\n"
 
     def append(self, encoded: Sequence[bytes]) -> None:
-        """Write lines behind the last one."""
+        """Take lines behind the last one; they are written together by `commit`, for a write costs as much as a line."""
         self._check_whole()
-        data = b"".join(encoded)
-        self._torn = True  # until all of it is written
-        with writing(self._out):
-            write_all(self._fd, data)
-        self._torn = False
-        self._bytes += len(data)
-        self._rows += len(encoded)
+        self._lines.extend(encoded)
 
     def _check_whole(self) -> None:
         if self._torn:
             raise SinkError(f"{self._out}: an earlier write failed, so nothing more is written. Open the job again.")
 
     def commit(self) -> dict[str, Any]:
-        """Make the lines durable."""
+        """Write the lines and make them durable."""
         self._check_whole()
+        self._write()
         with writing(self._out):
             sync(self._fd)
         return self._state()
+
+    def _write(self) -> None:
+        data = b"".join(self._lines)
+        self._torn = True  # until all of it is written
+        with writing(self._out):
+            write_all(self._fd, data)
+        self._torn = False
+        self._bytes += len(data)
+        self._rows += len(self._lines)
+        self._lines = []
 
     def _state(self) -> dict[str, Any]:
         return {"bytes": self._bytes, "rows": self._rows, "generation": self._generation}
@@ -126,6 +132,7 @@ class JsonLines:
     def rewrite(self, places: Iterable[int]) -> dict[str, Any]:
         """Write the lines at `places` to a file of their own. Memory: 8 bytes a row."""
         self._check_whole()
+        self._write()
         starts = self._line_starts()
         if len(starts) != self._rows + 1:
             raise self._changed(f"has {len(starts) - 1:,} rows")
@@ -160,7 +167,7 @@ class JsonLines:
             os.close(fd)
 
     def __repr__(self) -> str:
-        return f"JsonLines({str(self._out)!r}, {self._rows:,} rows, {self._bytes:,} bytes)"
+        return f"JsonLines({str(self._out)!r}, {self._rows + len(self._lines):,} rows, {self._bytes:,} bytes on disk)"
 
 
 def _runs(places: Iterable[int], starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
