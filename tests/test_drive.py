@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 import penstock
 from penstock._engine.flow import Flow
 from penstock._job import Job
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

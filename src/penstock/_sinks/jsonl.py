@@ -100,7 +100,7 @@ class JsonLines:
         return to_json(record(item, output), self._nulls) + b"\n"
 
     def append(self, encoded: Sequence[bytes]) -> None:
-        """Take lines behind the last one; they are written together by `commit`, for a write costs as much as a line."""
+        """Take lines behind the last one; `commit` writes them together, as a write costs as much as making a line."""
         self._check_whole()
         self._lines.extend(encoded)
 
