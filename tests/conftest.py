@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import multiprocessing
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if importlib.util.find_spec("openvino"):
+    importlib.import_module("openvino")  # starts a thread of its own that lives as long as the process
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVING_S = 5.0

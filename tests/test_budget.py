@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock._budget import HOPELESS, Budget
@@ -35,6 +35,7 @@ def test_what_cannot_be_is_refused(value: Any) -> None:
         Budget.parse(value)
 
 
+@example(57, 10_000)
 @given(st.integers(0, 10_000), st.integers(1, 1_000_000))
 def test_a_share_is_exact(hundredths: int, planned: int) -> None:
     """0.57 % of 10,000 are 57 and not 56, whatever floating point makes of it."""
