@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -241,6 +242,22 @@ def test_failure_budget(tmp_path: Path, allowed: int | str, stops: bool) -> None
     with pytest.raises(errors.StageError, match="odd: 1") as raised:
         call()
     assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("allowed", "stops"), [("20%", True), ("50%", False)])
+def test_a_share_of_an_iterable_without_a_length_is_told_at_the_end(tmp_path: Path, allowed: str, stops: bool) -> None:
+    def odd_fails(value: int) -> int:
+        if value % 2:
+            raise ValueError(f"odd: {value}")
+        return value
+
+    source, out = (i for i in range(60)), tmp_path / "o.jsonl"
+    call = functools.partial(penstock.run, source, double, out=out, stages=[odd_fails], max_failures=allowed)
+    if not stops:
+        assert call().failed == 30
+        return
+    with pytest.raises(errors.StageError, match="30 of 60 items failed, more than the 12"):
+        call()
 
 
 def test_first_fifty_all_fail(tmp_path: Path) -> None:

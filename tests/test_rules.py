@@ -185,8 +185,12 @@ def test_nothing_names_one_machine() -> None:
 def test_all_is_the_sorted_list_of_public_names() -> None:
     import penstock
 
-    top = ast.parse((SRC / "__init__.py").read_text("utf-8")).body
-    froms = [node for node in top if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock")]
+    tree = ast.parse((SRC / "__init__.py").read_text("utf-8"))
+    froms = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock")
+    ]
     public = sorted(alias.asname or alias.name for node in froms for alias in node.names)
     assert penstock.__all__ == public
     assert [name for name in public if name.startswith("_") or getattr(penstock, name, None) is None] == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from penstock import errors
-from penstock._api import run
-from penstock._contracts import Failure, Item
-from penstock._decode import decode
-from penstock._options import Batching, Limits, Workers
-from penstock._session import Session
-from penstock._spec import InputSpec, OutputSpec, Spec
-from penstock._telemetry.report import Report
+if TYPE_CHECKING:
+    from penstock import errors
+    from penstock._api import run
+    from penstock._contracts import Failure, Item
+    from penstock._decode import decode
+    from penstock._options import Batching, Limits, Workers
+    from penstock._session import Session
+    from penstock._spec import InputSpec, OutputSpec, Spec
+    from penstock._telemetry.report import Report
+
+    __version__: str
 
 __all__ = [
     "Batching",
@@ -29,14 +32,35 @@ __all__ = [
     "run",
 ]
 
-if TYPE_CHECKING:
-    __version__: str
-else:  # a type checker must not take every misspelt name for this one
+_HOMES = {
+    "_api": ("run",),
+    "_contracts": ("Failure", "Item"),
+    "_decode": ("decode",),
+    "_options": ("Batching", "Limits", "Workers"),
+    "_session": ("Session",),
+    "_spec": ("InputSpec", "OutputSpec", "Spec"),
+    "_telemetry.report": ("Report",),
+}
+"""Where each name lives. It is imported when it is first asked for: whoever wants one does not pay for all."""
 
-    def __getattr__(name: str) -> str:
-        """Return `__version__` when it is asked for: reading it from the metadata costs as much as the whole import."""
+if not TYPE_CHECKING:  # a type checker must not take every misspelt name for one of these
+
+    def __getattr__(name: str) -> Any:
+        """Return a public name (kept from then on), or `__version__`, which has to be read from the metadata."""
+        from importlib import import_module
+
+        if name == "errors":
+            return import_module("penstock.errors")
         if name == "__version__":
             from importlib.metadata import version
 
             return version("penstock")
+        for home, names in _HOMES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f"penstock.{home}"), name)
+                return value
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """Return what there is, whether it was asked for already or not."""
+        return sorted({*globals(), *__all__, "__version__"})

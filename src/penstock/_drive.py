@@ -47,7 +47,8 @@ class Tally:
     before: Counts
     done: int = 0
     failed: int = 0
-    begun: float = 0.0
+    seconds: float = 0.0
+    """From the first item to the last commit."""
     window: int = 0
     stopped: str | None = None
     notes: dict[str, int] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Drive:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
         window = window_of(stages, self._max_bytes())
-        self.tally.begun = time.perf_counter()
+        begun = time.perf_counter()
         with (
             self._interrupts.deferred(),
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
@@ -81,6 +82,7 @@ class Drive:
                 self._loop(pipeline, flow, progress)
             finally:
                 self._commit(flow)
+                self.tally.seconds = time.perf_counter() - begun
                 self._take_stock(pipeline.statistics(), loaded, threads)
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
@@ -141,12 +143,15 @@ class Drive:
     def finish(self, ignored: int) -> Report:
         """Complete the output, audit it, and return the report. Raises StageError where the budget was spent."""
         complete = self._interrupts.signal is None and self.tally.stopped is None
+        begun = time.perf_counter()
         if complete:
             self._job.finish(by_input=self._orders.order)
         else:
             self._job.report_failures()
-        seconds = time.perf_counter() - self.tally.begun if self.tally.begun else 0.0
-        report = self._report(self._audited(complete=complete), ignored, seconds)
+        counts = self._audited(complete=complete)
+        if complete and self._orders.planned is None:  # a share of the items could not be told before now
+            self.tally.stopped = self._orders.budget.spent(counts.failed, counts.done, counts.planned)
+        report = self._report(counts, ignored, self.tally.seconds + time.perf_counter() - begun)
         if self.tally.stopped is not None:
             raise StageError(self._stopped_message(report))
         return report

@@ -11,8 +11,9 @@ import pytest
 
 from penstock._engine.chunks import one_by_one
 from penstock._engine.flow import SOURCE_STOP_S, Flow
+from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import STOP_S, Pipeline
-from penstock._engine.sizing import Window
+from penstock._engine.sizing import TURNS, Window
 from penstock._engine.step import Stage, Step
 from penstock.errors import Cancelled
 
@@ -288,6 +289,23 @@ def test_what_is_left_of_a_closed_flow_is_dropped() -> None:
         assert all(post.pieces == {} for post in pipeline.posts)
 
 
+def test_after_some_turns_a_worker_lets_an_idle_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one thread of a cheap stage would do everything."""
+    pipeline = Pipeline([stage(str, 2)])
+    flow, post, worker = pipeline.flow(one_by_one([]), Window()), pipeline.posts[0], pipeline.workers[0]
+    post.queue.extend(Parcel(flow, i, (i, 1), [i], [i], [i]) for i in range(3 * TURNS))
+    turns: list[int] = []
+    monkeypatch.setattr(Pipeline, "_wait", lambda *_: turns.append(sum(map(len, post.queue))))
+    post.idle = 1
+    for _ in range(2 * TURNS + 1):
+        pipeline._exchange(worker, post)
+    assert turns == [2 * TURNS, TURNS]
+    post.idle, turns[:] = 0, []
+    for _ in range(TURNS - 1):
+        pipeline._exchange(worker, post)
+    assert turns == []  # alone, there is nobody to give way to
+
+
 def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those it would wait for have gone."""
     gate, begun = threading.Event(), threading.Event()
@@ -313,8 +331,7 @@ def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.Mon
         with pipeline.lock:  # as if one worker had done everything, and another were idle
             pipeline.posts[0].idle += 1
             for worker in pipeline.workers:
-                worker.items = 1000
-            pipeline.posts[0].items = 1000
+                worker.turns = TURNS
         pipeline.close(timeout_s=0.0)
         gate.set()
         pipeline.close(timeout_s=WAIT_S)

@@ -18,7 +18,7 @@ from typing import Self
 
 from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
 from penstock._engine.parcel import Parcel, join, whole_blocks
-from penstock._engine.sizing import Window, first_slice, gives_way, share, smooth
+from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
 from penstock._engine.step import Stage
 from penstock._engine.watch import Watch
@@ -41,8 +41,6 @@ class Post:
     pieces: dict[tuple[Flow, int], list[Parcel]] = field(default_factory=dict)
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
-    items: int = 0
-    """How many its workers have done, those that had failed before included."""
     idle: int = 0
 
     def queued(self) -> int:
@@ -249,13 +247,15 @@ class Pipeline:
             worker.lease = None
             self._hand_over(worker, post)
             other = post.queue and post.idle and not self._closing  # who could take what waits
-            if other and gives_way(worker.items, post.items, post.stage.workers):
+            if other and worker.turns >= TURNS:
+                worker.turns = 0
                 post.ready.notify()
                 self._wait(post, RECHECK_S)
             while not self._closing:
                 taken = self._next(post)
                 if isinstance(taken, Parcel):
                     worker.first_slice = first_slice(post.cost_s)
+                    worker.turns += 1
                     return taken
                 self._wait(post, taken)
         return None
@@ -307,7 +307,6 @@ class Pipeline:
             return
         (parcel, rest, clocks), worker.done = worker.done, None
         worker.items += len(parcel)
-        post.items += len(parcel)
         for total, clock in zip(post.clocks, clocks, strict=True):
             total.busy_s += clock.busy_s
             total.items += clock.items

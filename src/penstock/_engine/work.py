@@ -52,6 +52,8 @@ class Worker:
     index: int
     thread: threading.Thread
     items: int = 0
+    turns: int = 0
+    """Parcels it took since it last let another worker go first."""
     first_slice: int = FIRST_SLICE
     """Items to do before the first look at the clock; set by the pipeline from the stage's measured cost."""
     lease: Lease | None = None
