@@ -83,6 +83,28 @@ def fused_ort(job: Job) -> Iterator[Run]:
 
 
 @contextmanager
+def fused_by_steps(job: Job) -> Iterator[Run]:
+    """The same with four photos at a time, step by step: what penstock does by itself, by hand."""
+    predict = ort(job.model)
+
+    def run() -> None:
+        paths = job.paths()
+        chunks = Shared([paths[i : i + 4] for i in range(0, len(paths), 4)])
+        with open(job.out, "w") as file:
+            lines = Lines(file)
+
+            def work(_: int) -> None:
+                for chunk in chunks:
+                    inputs = [read(path) for path in chunk]
+                    rows = [predict(values)[0] for values in inputs]
+                    lines.write("".join(line(job.id(path), row) for path, row in zip(chunk, rows, strict=True)))
+
+            in_threads(work, range(cores()))
+
+    yield run
+
+
+@contextmanager
 def fused_openvino(job: Job) -> Iterator[Run]:
     """The same with an OpenVINO request a thread, a stream a core, folded weights."""
     settings = {"threads": cores(), "streams": cores()} | job.settings
@@ -136,26 +158,30 @@ def _stacked(rows: list[tuple[int, Array]]) -> tuple[list[int], Any]:
 
 @contextmanager
 def spdl(job: Job) -> Iterator[Run]:
-    """A thread a core for decoding and running together (fused), or for each of the two."""
+    """A thread a core for decoding and running together (fused), or for each of the two; photos go in chunks."""
     from spdl.pipeline import PipelineBuilder
 
     settings = {"runtime": "onnxruntime", "intra": 1, "fused": True, "threads": cores(), "sink": 8} | job.settings
-    predict = loaded(job, settings)
+    predict, chunk = loaded(job, settings), job.settings.get("chunk", 8)
 
-    def whole(path: Path) -> str:
-        return line(job.id(path), predict(read(path))[0])
+    def lines(paths: list[Path]) -> list[str]:
+        return [line(job.id(path), predict(read(path))[0]) for path in paths]
+
+    def lines_of(pairs: list[tuple[Path, Array]]) -> list[str]:
+        return [line(job.id(path), predict(values)[0]) for path, values in pairs]
 
     def run() -> None:
-        builder = PipelineBuilder().add_source(job.paths())
+        builder = PipelineBuilder().add_source(job.paths()).aggregate(chunk)
         n = settings["threads"]
         if settings["fused"]:
-            builder = builder.pipe(whole, concurrency=n)
+            builder = builder.pipe(lines, concurrency=n)
         else:
-            builder = builder.pipe(lambda p: (p, read(p)), concurrency=n)
-            builder = builder.pipe(lambda r: line(job.id(r[0]), predict(r[1])[0]), concurrency=n)
+            builder = builder.pipe(lambda paths: [(path, read(path)) for path in paths], concurrency=n)
+            builder = builder.pipe(lines_of, concurrency=n)
         pipeline = builder.add_sink(settings["sink"]).build(num_threads=n)
         with open(job.out, "w") as file, pipeline.auto_stop():
-            file.writelines(pipeline.get_iterator())
+            for chunk_of_lines in pipeline.get_iterator():
+                file.writelines(chunk_of_lines)
 
     yield run
 
@@ -237,6 +263,9 @@ RIVALS: dict[str, Entry] = {
     "Ray Data": ray_data,
 }
 
+BESIDE: dict[str, Entry] = {"fused threads by steps (beside)": fused_by_steps}
+"""Shown beside: here the user writes penstock's own way of working by hand."""
+
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "fused threads, ONNX Runtime": [{"threads": 3}, {"threads": 1, "intra": 2}],
     "fused threads, OpenVINO": [{"threads": 3}, {"streams": 1}, {"threads": 1, "streams": 1}],
@@ -245,7 +274,15 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         for workers, batch, intra in ((1, 4, 2), (1, 1, 2), (1, 16, 2), (2, 4, 1), (2, 1, 2), (2, 16, 2))
     ]
     + [{"runtime": "openvino", "batch_size": 1, "num_workers": workers} for workers in (1, 2)],
-    "spdl": [{"runtime": "openvino"}, {"threads": 3}, {"sink": 64}, {"fused": False}, {"fused": False, "threads": 3}],
+    "spdl": [
+        {"runtime": "openvino"},
+        {"threads": 3},
+        {"sink": 64},
+        {"chunk": 1},
+        {"chunk": 16, "sink": 2},
+        {"fused": False},
+        {"fused": False, "threads": 3},
+    ],
     "AsyncInferQueue": [{"streams": 1}, {"streams": 1, "jobs": 2}, {"jobs": 2}, {"jobs": 3}, {"jobs": 8}],
     "Ray Data": [{"batch": 4, "blocks": 32}, {"batch": 64, "blocks": 8}, {"batch": 16, "blocks": 100}],
 }

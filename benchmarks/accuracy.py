@@ -21,7 +21,8 @@ from _measure import DATA, save, table
 
 import penstock
 
-RUNTIMES = ("onnxruntime", "openvino", "auto")
+RUNTIMES = {"flowers": ("onnxruntime", "openvino", "auto"), "lines": ("onnxruntime", "auto")}
+"""OpenVINO chosen by hand is refused on crnn_lite: its numbers differ from the reference's by more than 1e-4."""
 RIGHT, WITHIN, MOST_CER = 446, 3, 0.045
 
 
@@ -101,14 +102,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1 run of each; writes nothing")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--runtimes", nargs="*", default=RUNTIMES)
     parser.add_argument("--data", type=Path, default=DATA)
     given = parser.parse_args()
     runs = 1 if given.quick else given.runs
     rows, values = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for task in (flowers, lines):
-            for runtime in given.runtimes:
+            for runtime in RUNTIMES[task.__name__]:
                 taken = []
                 for k in range(runs):
                     taken.append(task(given.data, runtime, Path(folder) / f"{task.__name__}-{runtime}-{k}.jsonl"))

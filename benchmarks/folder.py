@@ -24,7 +24,7 @@ from typing import Any
 from _limit import limit
 from _measure import DATA, Round, fresh, interleaved, median, peak_rss_mib, ratio, save, spread, table
 from _photos import Job, top_indices
-from _rivals_folder import RIVALS, Entry, Run
+from _rivals_folder import BESIDE, RIVALS, Entry, Run
 
 SCRIPT = Path(__file__).resolve()
 OWN = "penstock"
@@ -80,6 +80,7 @@ ENTRIES: dict[str, Entry] = {
     "penstock, ONNX Runtime by hand": penstock,
     "penstock, OpenVINO by hand": penstock,
     **RIVALS,
+    **BESIDE,
 }
 HAND_SET = {"penstock, ONNX Runtime by hand": "onnxruntime", "penstock, OpenVINO by hand": "openvino"}
 BF16 = (OWN, "fused threads, OpenVINO", "AsyncInferQueue")

@@ -19,7 +19,7 @@ def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.Mon
     committed, released = [0], [0]
     commit, release = Job.commit, Flow.release
 
-    def counting_commit(self: Job, attempts: Mapping[int, int] | None = None) -> int:
+    def counting_commit(self: Job, attempts: Mapping[tuple[int, str | None], int] | None = None) -> int:
         committed.append(commit(self, attempts))
         return committed[-1]
 

@@ -21,12 +21,14 @@ SRC = ROOT / "src" / "penstock"
 # From the ground up. A unit (a module or a package of penstock) imports units of lower layers and itself, nothing else.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("_contracts", "_options", "_devices", "_budget", "_interrupt"),
+    ("_contracts", "_options", "_devices", "_budget", "_interrupt", "_ensemble"),
     ("_spec", "_engine"),
-    ("_decode", "_plan"),
+    ("_decode", "_plan", "_branches", "_views"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
     ("_models", "_job"),
     ("_adapt",),
+    ("_several", "_augmented"),
+    ("_recipes",),
     ("_drive", "_session", "_feed"),
     ("_task",),
     ("_api", "serve", "cluster"),

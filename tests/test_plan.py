@@ -36,6 +36,21 @@ def test_a_serial_step_is_one_worker_alone() -> None:
     assert shape([part("model", 3, serial=True)]) == [("model", 1)]
 
 
+def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:
+    def of(branch: str, *, serial: bool = False) -> Part:
+        return Part(Step.of(f"{branch} model", len), None, serial, branch)
+
+    fused = [part("decode"), of("a"), of("b"), part("join")]
+    assert [(s.name, s.workers, s.branch) for s in stages_of(fused, 4)] == [("decode+a model+b model+join", 4, None)]
+    apart = [part("decode"), of("a"), of("b", serial=True), part("join")]
+    assert [(s.name, s.workers, s.branch) for s in stages_of(apart, 4)] == [
+        ("decode", 4, None),
+        ("a model", 4, "a"),
+        ("b model", 1, "b"),
+        ("join", 4, None),
+    ]
+
+
 @given(st.lists(st.tuples(st.sampled_from([None, 1, 3]), st.booleans()), min_size=1, max_size=8), st.integers(1, 9))
 def test_every_step_is_in_one_stage_in_order(kinds: list[tuple[int | None, bool]], threads: int) -> None:
     parts = [part(f"{i}", workers, serial=serial) for i, (workers, serial) in enumerate(kinds)]

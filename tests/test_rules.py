@@ -156,14 +156,22 @@ def test_nothing_sleeps_and_no_test_swallows() -> None:
 
 
 def test_ignores_name_their_rule() -> None:
-    paths = [path for folder in ("src", "tests", "benchmarks", "training") for path in (ROOT / folder).rglob("*.py")]
+    paths = [
+        path
+        for folder in ("src", "tests", "benchmarks", "training", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     assert [
         f"{path.relative_to(ROOT)}:{line}" for path in paths for line in blanket_ignores(path.read_text("utf-8"))
     ] == []
 
 
 def test_files_are_short_and_well_named() -> None:
-    paths = [path for folder in ("src", "tests", "benchmarks", "training") for path in (ROOT / folder).rglob("*.py")]
+    paths = [
+        path
+        for folder in ("src", "tests", "benchmarks", "training", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     long = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in paths}
     assert {path: lines for path, lines in long.items() if lines > MAX_FILE_LINES} == {}
     assert [
@@ -174,7 +182,7 @@ def test_files_are_short_and_well_named() -> None:
 def test_nothing_names_one_machine() -> None:
     suffixes = {".py", ".md", ".toml", ".txt", ".json", ".yml", ".yaml", ".cfg", ""}
     top = [path for path in ROOT.iterdir() if path.is_file()]
-    folders = ("src", "tests", "docs", "benchmarks", "training", ".ci")
+    folders = ("src", "tests", "docs", "benchmarks", "training", "examples", ".ci")
     paths = top + [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     texts = {
         path: path.read_text("utf-8") for path in paths if path.suffix in suffixes and "LICENSES" not in path.parts

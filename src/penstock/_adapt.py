@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from penstock._branches import Earlier
 from penstock._contracts import Failure, Item, Model, Predict
 from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Auto, Batching, Workers
@@ -18,6 +19,7 @@ from penstock._plan import Part
 from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
 
+ItemFn = Callable[[Item | int, Any], Any]
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
 CHECKED = 16
@@ -62,6 +64,16 @@ class Request:
         if self.post is not None and not isinstance(self.post, Workers) and not callable(self.post):
             raise UsageError(f"post: {self.post!r} is neither a function nor Workers(function, n).")
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what decides about the answers, whatever the model is, as JSON values."""
+        from penstock._models.source_hash import describe
+
+        return {
+            "stages": [describe(_function(stage)) for stage in self.stages],
+            "post": None if self.post is None else describe(_function(self.post)),
+            "precision": self.precision,
+        }
+
     @property
     def batching(self) -> Batching:
         """The batching, with a plain number taken as its max_size."""
@@ -104,15 +116,11 @@ class Recipe:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
-        from penstock._models.source_hash import describe
-
         return {
             "model": self._describe_model(),
             "spec": None if self.spec is None else self.spec.to_dict(),
-            "stages": [describe(stage.fn) for stage in self._stages],
-            "post": None if self.request.post is None else describe(_function(self.request.post)),
-            "precision": self.request.precision,
-            "decoder": self._decoder() if self._decodes else None,
+            "decoder": self._decoder() if self.decodes else None,
+            **self.request.fingerprint(),
         }
 
     def _decoder(self) -> str:
@@ -130,30 +138,50 @@ class Recipe:
         return ModelFile.read(self._file).describe()
 
     @property
-    def _decodes(self) -> bool:
+    def decodes(self) -> bool:
+        """Whether items are pictures that penstock decodes."""
         return not self.request.stages and (not self._positional or self.spec is not None)
 
     # ---- before the model
 
+    def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
+        """Load the model, see `load`, and return all steps from an item to its output."""
+        loaded = self.load(entries, choices)
+        parts = [*self.before(), self.model_part(loaded), *self.after()]
+        return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.model.close)
+
     def before(self) -> list[Part]:
         """Return the steps from an item to what the model takes."""
-        parts = []
-        if self._decodes:
-            parts.append(Part(self._decode_step()))
+        return [*self.reading(self.shrink_to), *self.preparing()]
+
+    def reading(self, shrink_to: int | None) -> list[Part]:
+        """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
+        parts = [Part(self._decode_step(shrink_to))] if self.decodes else []
         for i, stage in enumerate(self._stages):
             fn = _path_first(stage.fn) if i == 0 and not self._positional else stage.fn
             parts.append(Part(Step.of(_name(stage.fn), fn), _own_workers(stage)))
-        if self.spec is not None:
-            from penstock._preprocess import make
-
-            parts.append(Part(Step.of("preprocess", make(self.spec.input, in_graph=True))))
         return parts
 
-    def _decode_step(self) -> Step:
-        from penstock._decode import decode, load
+    def preparing(self) -> list[Part]:
+        """Return the steps that make the model's input of what was read."""
+        if self.spec is None:
+            return []
+        from penstock._preprocess import make
+
+        return [Part(Step.of("preprocess", make(self.spec.input)))]
+
+    @property
+    def shrink_to(self) -> int | None:
+        """The short side in pixels that a photo may be shrunk to while it is decoded; None: it must not be."""
+        if self.spec is None:
+            return None
         from penstock._preprocess import shrink_to
 
-        least = None if self.spec is None else shrink_to(self.spec.input)
+        return shrink_to(self.spec.input)
+
+    def _decode_step(self, least: int | None) -> Step:
+        from penstock._decode import decode, load
+
         alpha = self.spec is not None and self.spec.input.color == "rgba"
         if not self._positional:
             return Step.of("decode", lambda item: load(item, shrink_to=least, alpha=alpha))
@@ -161,8 +189,8 @@ class Recipe:
 
     # ---- the model
 
-    def load(self, samples: Callable[[int], list[Any]], choices: Mapping[str, Any] | None) -> Loaded:
-        """Load the model: exactly as in `choices` (a resumed job), or the best of what is installed on `samples(n)`.
+    def load(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Loaded:
+        """Load the model: exactly as in `choices` (a resumed job), or the best of what is installed on real `entries`.
 
         Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
         """
@@ -172,12 +200,13 @@ class Recipe:
         from penstock._models.choose import Wanted, choose, load_as
 
         spec = None if self.spec is None else self.spec.input
+        samples = probes(self.before(), entries, CHECKED)
         if choices is not None:
-            chosen = load_as(self._file, spec, choices, samples(CHECKED), self.threads)
+            chosen = load_as(self._file, spec, choices, samples, self.threads)
         else:
             r = self.request
             wanted = Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
-            chosen = choose(self._file, spec, samples(CHECKED), wanted)
+            chosen = choose(self._file, spec, samples, wanted)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
         return Loaded(chosen.model, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
 
@@ -220,19 +249,32 @@ class Recipe:
 
     # ---- behind the model
 
+    @property
+    def output(self) -> OutputSpec:
+        """What a row of the model means."""
+        return OutputSpec() if self.spec is None else self.spec.output
+
+    def interpreting(self, output: OutputSpec) -> list[Part]:
+        """Return the step that makes an output of a row; a callable's row is kept as it is."""
+        if self._file is None and output.task == "raw":
+            return []
+        from penstock._postprocess import make
+
+        return [Part(Step.of("postprocess", make(output)))]
+
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
-        parts = []
-        output = OutputSpec() if self.spec is None else self.spec.output
-        if self._file is not None or output.task != "raw":  # a callable's row is kept as it is
-            from penstock._postprocess import make
-
-            parts.append(Part(Step.of("postprocess", make(output))))
+        parts = self.interpreting(self.output)
         if self.request.post is not None:
-            post = self.request.post
-            own = _own_workers(post) if isinstance(post, Workers) else None
-            parts.append(Part(Step.of(_name(_function(post)), _with_item(_function(post)), takes_item=True), own))
+            parts.append(post_part(self.request.post))
         return parts
+
+
+def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) -> Part:
+    """Return the step that calls the user's `post(item, output)`."""
+    own = _own_workers(post) if isinstance(post, Workers) else None
+    fn = wrapped(_with_item(_function(post)))
+    return Part(Step.of(_name(_function(post)), fn, takes_item=True), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +289,20 @@ class Loaded:
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
+
+    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
+    """
+
+    parts: Callable[[Earlier], list[Part]]
+    choices: Mapping[str, Any]
+    measurements: Sequence[Mapping[str, Any]]
+    agreement: str | None
+    close: Callable[[], None]
 
 
 def _model_file(request: Request) -> Path | None:
@@ -269,11 +325,9 @@ def _model_file(request: Request) -> Path | None:
 
 def _input_shape(path: Path) -> Sequence[int | str | None] | None:
     """Return the shape that the model in the file takes, batch first."""
-    from penstock._models.graph import read_ports
-    from penstock._models.modelfile import ModelFile
+    from penstock._models.candidates import ports_of
 
-    file = ModelFile.read(path)
-    return read_ports(file.data).only_input(file.name).shape
+    return ports_of(path).only_input(path.stem).shape
 
 
 def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:
@@ -312,12 +366,3 @@ def probes(before: Sequence[Part], entries: Sequence[Any], n: int) -> list[Any]:
             failed = run_step(part.step, stack.enter_context(part.step.bind()), rows, out)
             rows = Rows(rows.positions, rows.items, out, failed)
     return [value for value in rows.values if type(value) is not Failure][:n]
-
-
-@contextmanager
-def closing_model(loaded: Loaded) -> Iterator[Loaded]:
-    """Own a loaded model: it is closed on leaving."""
-    try:
-        yield loaded
-    finally:
-        loaded.model.close()

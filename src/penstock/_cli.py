@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ The same command goes on where an interrupted or killed one stopped.
 exit codes: 0 all done, 1 some items failed, 2 refused before any work, 3 stopped, 4 stalled, 5 audit failed,
 130 and 143 interrupted
 """
+
+
+_NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
+"""How a value for one of several models is given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,12 +89,14 @@ class _Version(argparse.Action):
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder, glob, table with a path column, or - for stdin")
-    parser.add_argument("--model", required=True, metavar="M", help="model file (.onnx)")
+    parser.add_argument(
+        "--model", required=True, action="append", metavar="M", help="model file (.onnx); several: NAME=FILE for each"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder, or NAME.jsonl, .parquet, .sqlite")
     what = parser.add_argument_group("how the model wants its input, and what its output means")
-    what.add_argument("--spec", metavar="FILE", help="spec in TOML (default: MODEL.toml beside the model)")
-    what.add_argument("--preset", choices=("imagenet", "inception"), help="a built-in spec")
-    what.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    what.add_argument("--spec", action="append", metavar="FILE", help="spec in TOML (default: beside the model)")
+    what.add_argument("--preset", action="append", metavar="P", help="a built-in spec: imagenet or inception")
+    what.add_argument("--labels", action="append", metavar="FILE", help="names of the classes, one a line")
     what.add_argument("--top-k", type=int, metavar="K", help="how many classes a record holds")
     how = parser.add_argument_group("how it is run (everything is measured and chosen by itself)")
     how.add_argument("--batch", type=_number_or_auto, default="auto", metavar="N", help="items per call, or auto")
@@ -128,6 +135,21 @@ def _number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
 
 
+def _by_model(option: str, values: list[str] | None) -> Any:
+    """Return the one value given, or a value for each model, given as NAME=VALUE. Raises UsageError for a mixture."""
+    from penstock.errors import UsageError
+
+    if values is None:
+        return None
+    named = [_NAMED.fullmatch(value) for value in values]
+    if len(values) == 1 and (named[0] is None or Path(values[0]).exists()):
+        return values[0]
+    found = {match[1]: match[2] for match in named if match is not None}
+    if len(found) < len(values):
+        raise UsageError(f"{option} was given {len(values)} times ({', '.join(values)}): name each, {option} a=FILE.")
+    return found
+
+
 def _progress(given: argparse.Namespace) -> Mode:
     return "quiet" if given.quiet else "json" if given.json else "auto"
 
@@ -136,10 +158,11 @@ def _run(given: argparse.Namespace) -> int:
     from penstock._api import run
     from penstock._options import Limits
 
-    names = "out spec preset labels top_k batch threads runtime precision device max_failures order limit fresh".split()
+    names = "out top_k batch threads runtime precision device max_failures order limit fresh".split()
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
+    options |= {name: _by_model(f"--{name}", getattr(given, name)) for name in ("model", "spec", "preset", "labels")}
     limits = Limits(item_timeout_s=given.item_timeout)
-    return _show(run(given.source, given.model, limits=limits, progress=_progress(given), **options), given)
+    return _show(run(given.source, limits=limits, progress=_progress(given), **options), given)
 
 
 def _retry(given: argparse.Namespace) -> int:

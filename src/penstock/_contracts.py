@@ -45,6 +45,18 @@ class Failure:
         return cls(stage, type(error).__name__, str(error) or repr(error), model)
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The result of an item of which some models failed: the output with None for those, and why.
+
+    `answers`: what the others gave, by model, so that a retry need not run them again.
+    """
+
+    output: Any
+    failures: tuple[Failure, ...]
+    answers: Mapping[str, Any]
+
+
 class Source(Protocol):
     """Where items come from; iterated from the start on every run, always in the same order."""
 

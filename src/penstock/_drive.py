@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock._adapt import Loaded
+from penstock._adapt import Ready
 from penstock._budget import Budget
 from penstock._contracts import Item
 from penstock._engine.flow import Flow, Take
@@ -67,7 +67,7 @@ class Drive:
         self.tally = Tally(job.ledger.counts())
         self._attempts = job.ledger.attempts() if orders.retry else {}
 
-    def run(self, parts: Sequence[Part], take: Take, loaded: Loaded, threads: int) -> None:
+    def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
         window = window_of(stages, self._max_bytes())
@@ -83,7 +83,7 @@ class Drive:
             finally:
                 self._commit(flow)
                 self.tally.seconds = time.perf_counter() - begun
-                self._take_stock(pipeline.statistics(), loaded, threads)
+                self._take_stock(pipeline.statistics(), ready, threads)
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
         committed, window = time.monotonic(), 1
@@ -121,15 +121,15 @@ class Drive:
         if tally.stopped is not None or self._interrupts.signal is not None:
             flow.drain()
 
-    def _take_stock(self, statistics: PipelineStatistics, loaded: Loaded, threads: int) -> None:
+    def _take_stock(self, statistics: PipelineStatistics, ready: Ready, threads: int) -> None:
         self.tally.steps = steps_of(statistics)
         self.tally.plan = {
-            **loaded.choices,
+            **ready.choices,
             "threads": threads,
             "stages": {stage.name: stage.workers for stage in statistics.stages},
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
-            "measurements": list(loaded.measurements),
-            "agreement": loaded.agreement,
+            "measurements": list(ready.measurements),
+            "agreement": ready.agreement,
         }
 
     def _max_bytes(self) -> int:

@@ -10,10 +10,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from penstock._contracts import Failure, Item, Sink
+from penstock._contracts import Failure, Item, Partial, Sink
 from penstock._engine.parcel import Parcel
 from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
@@ -137,20 +138,23 @@ class Job:
         """Give a finished parcel to the sink; return (done, failed). Nothing counts before `commit`."""
         encoded, failed = [], 0
         for position, item, value in zip(parcel.positions, parcel.items, parcel.values, strict=True):
-            failure, place = None, None
-            if type(value) is Failure:
-                failure, failed = value, failed + 1
+            failures: tuple[Failure, ...] = ()
+            answers, place = None, None
+            if type(value) is Failure or type(value) is Partial:
+                failures, answers, value = _taken_apart(value)
+                failed += 1
+            if failures and not answers:
                 self._discard(item)
             else:
                 encoded.append(value)
                 place = self._rows if self.sink.sequential else None
                 self._rows += 1
-            self._outcomes.append(Outcome(position, item, failure, place))
+            self._outcomes.append(Outcome(position, item, failures, place, answers))
         self.sink.append(encoded)
         self._disorder = self._disorder or parcel.positions[0] < self._highest
         self._highest = max(self._highest, parcel.positions[-1])
         self._failed_now = self._failed_now or failed > 0
-        return len(encoded), failed
+        return len(parcel) - failed, failed
 
     def _discard(self, item: Item | int) -> None:
         """Remove the file that an earlier version of a failed item may have left in an output of one file an item."""
@@ -163,7 +167,7 @@ class Job:
         """How many outcomes wait for `commit`."""
         return len(self._outcomes)
 
-    def commit(self, attempts: Mapping[int, int] | None = None) -> int:
+    def commit(self, attempts: Mapping[tuple[int, str | None], int] | None = None) -> int:
         """Make what was absorbed durable, then say so in the ledger; return how many items that were."""
         if not self._outcomes:
             return 0
@@ -182,7 +186,7 @@ class Job:
         """Complete the output: input order restored where it was lost, stale rows gone, containers closed."""
         counts = self.ledger.counts()
         if self.sink.sequential:
-            stale = self._rows != counts.done + counts.vanished
+            stale = self._rows != counts.rows
             if stale or (by_input and self._disorder):
                 self._rewrite(by_input=by_input)
         state = self.sink.finish()
@@ -213,24 +217,25 @@ class Job:
         counts = self.ledger.counts()
         skipped = planned - counts.done - counts.failed
         wrong = skipped != 0 if complete else skipped < 0
-        rows = counts.done + counts.vanished
-        if wrong or (complete and self.sink.sequential and self._rows != rows):
+        if wrong or (complete and self.sink.sequential and self._rows != counts.rows):
             raise AuditError(
                 f"{self.out}: {planned:,} items were planned, but {counts.done:,} done + {counts.failed:,} failed are "
                 f"in the ledger and {self._rows:,} rows in the output. Run the same command again; if this repeats, "
                 "it is a bug in penstock."
             )
-        return Counts(planned, counts.done, counts.failed, counts.vanished)
+        return Counts(planned, counts.done, counts.failed, counts.vanished, counts.rows)
 
 
-def _counted(outcome: Outcome, attempts: Mapping[int, int]) -> Outcome:
-    """Return `outcome` with the number of earlier attempts of its item added to its failure."""
-    failure = outcome.failure
-    if failure is None or outcome.position not in attempts:
-        return outcome
-    n = attempts[outcome.position] + failure.attempts
-    counted = Failure(failure.stage, failure.type, failure.message, failure.model, n)
-    return Outcome(outcome.position, outcome.item, counted, outcome.place)
+def _taken_apart(value: Failure | Partial) -> tuple[tuple[Failure, ...], Mapping[str, Any] | None, Any]:
+    """Return why the item failed, what some models gave for it all the same, and its row."""
+    return ((value,), None, None) if isinstance(value, Failure) else (value.failures, value.answers, value.output)
+
+
+def _counted(outcome: Outcome, attempts: Mapping[tuple[int, str | None], int]) -> Outcome:
+    """Return `outcome` with the number of earlier attempts of its item added to its failures."""
+    earlier = [attempts.get((outcome.position, failure.model), 0) for failure in outcome.failures]
+    counted = [replace(f, attempts=f.attempts + n) for f, n in zip(outcome.failures, earlier, strict=True)]
+    return replace(outcome, failures=tuple(counted)) if any(earlier) else outcome
 
 
 def differing(stored: Any, now: Any, path: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,71 @@ class Batching:
             raise UsageError(f'Batching(max_size={self.max_size!r}): give a number of items >= 1, or "auto".')
         if not self.max_wait_s >= 0:
             raise UsageError(f"Batching(max_wait_s={self.max_wait_s!r}): give seconds >= 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Several models that give one answer: `model=Ensemble([a, b], combine="mean")`.
+
+    `models`: a list, or a dict by name, as `model=` takes them. `combine`: "mean" of the models' numbers (of their
+    scores, where the spec has an activation), before they are interpreted; "vote", the text, the class or the plain
+    value that most of them give; or a function that takes the list of their outputs. Where one model fails on an item,
+    the item fails.
+    """
+
+    models: Sequence[Any] | Mapping[str, Any]
+    combine: Literal["mean", "vote"] | Callable[[list[Any]], Any] = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.combine not in ("mean", "vote") and not callable(self.combine):
+            raise UsageError(f'Ensemble(combine={self.combine!r}): give "mean", "vote" or a function of the outputs.')
+        if len(self.models) < 2:
+            raise UsageError(f"Ensemble({self.models!r}): give two models or more.")
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The models by name: their own, or "1", "2", ..."""
+        if isinstance(self.models, Mapping):
+            return dict(self.models)
+        return {str(place): model for place, model in enumerate(self.models, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture seen otherwise: `scale` times as large, mirrored (`flip`), turned by `rotate` degrees."""
+
+    scale: float = 1.0
+    flip: bool = False
+    rotate: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not self.scale > 0:
+            raise UsageError(f"View(scale={self.scale!r}): give a factor > 0.")
+        if self.rotate not in (0, 90, 180, 270):
+            raise UsageError(f"View(rotate={self.rotate!r}): give 0, 90, 180 or 270 degrees.")
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """A model asked about several views of each picture: `model=Augment(net, [View(), View(flip=True)])`.
+
+    The views of an item are rows of one batch. Dense outputs (C, H, W) are turned back, brought to the largest one's
+    size and merged; other numbers (scores, where the spec has an activation) are merged as they are. `merge`: "mean",
+    "max", or a function that takes the list of arrays, one for each view.
+    """
+
+    model: Any
+    views: Sequence[View]
+    merge: Literal["mean", "max"] | Callable[[list[Any]], Any] = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not self.views or not all(isinstance(view, View) for view in self.views):
+            raise UsageError(f"Augment(views={self.views!r}): give a list of View(scale=, flip=, rotate=).")
+        if self.merge not in ("mean", "max") and not callable(self.merge):
+            raise UsageError(f'Augment(merge={self.merge!r}): give "mean", "max" or a function of the arrays.')
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,23 @@ def make(spec: OutputSpec) -> Interpret:
         # Of the number of symbols, which is known with the first row.
         return functools.partial(_ctc, spec, functools.cache(functools.partial(_symbols, spec)))
     return _embed if spec.task == "embed" else _raw
+
+
+def activation_of(spec: OutputSpec) -> Interpret | None:
+    """Return the function that turns a row's numbers into scores, as `spec` says; None where they are scores already.
+
+    float32, computed in float64; over the symbols for "ctc", over all numbers of a row else.
+    """
+    if spec.activation != "softmax":
+        return None
+    if spec.task == "ctc":
+        return lambda row: np.apply_along_axis(_softmax, -1, _time_by_symbol(_only(row, spec.task)))
+    return lambda row: _softmax(_only(row, spec.task).reshape(-1))
+
+
+def of_scores(spec: OutputSpec) -> OutputSpec:
+    """Return `spec` for numbers to which the activation was applied already."""
+    return spec if spec.activation is None else replace(spec, activation="none")
 
 
 def _raw(row: Any) -> dict[str, Any]:

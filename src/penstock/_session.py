@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from itertools import chain, islice
 from typing import Any, Self, cast
 
-from penstock._adapt import Loaded, Recipe, Request, closing_model, probes
+from penstock._adapt import Ready, Request
 from penstock._contracts import Failure
 from penstock._engine.chunks import one_by_one
 from penstock._engine.parcel import Parcel
@@ -16,6 +16,7 @@ from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
 from penstock._plan import stages_of, window_of
+from penstock._recipes import recipe_of
 from penstock.errors import Closed, ItemError
 
 PROBES = 16
@@ -74,11 +75,11 @@ class Session:
             precision=precision,
             device=device,
         )
-        self._recipe = Recipe(request, positional=True)
+        self._recipe = recipe_of(request, positional=True)
         self._linger_s = request.batching.max_wait_s
         self._stack = ExitStack()
         self._lock = threading.Lock()
-        self._loaded: Loaded | None = None
+        self._ready: Ready | None = None
         self._pipeline: Pipeline | None = None
         self._closed = False
 
@@ -125,12 +126,12 @@ class Session:
     @property
     def plan(self) -> Mapping[str, Any]:
         """The numbers chosen, with the measurements behind them; empty before the first items came."""
-        if self._loaded is None or self._pipeline is None:
+        if self._ready is None or self._pipeline is None:
             return {}
         return {
-            **self._loaded.choices,
+            **self._ready.choices,
             "stages": {post.stage.name: post.stage.workers for post in self._pipeline.posts},
-            "measurements": list(self._loaded.measurements),
+            "measurements": list(self._ready.measurements),
         }
 
     def _started(self, head: list[Any]) -> Pipeline:
@@ -138,12 +139,11 @@ class Session:
             if self._closed:
                 raise Closed("The session is closed: make a new one.")
             if self._pipeline is None:
-                before = self._recipe.before()
-                loaded = self._recipe.load(lambda n: probes(before, head, n), None)
-                self._stack.enter_context(closing_model(loaded))
-                parts = [*before, self._recipe.model_part(loaded), *self._recipe.after()]
-                self._pipeline = self._stack.enter_context(Pipeline(stages_of(parts, self._recipe.threads)))
-                self._loaded = loaded
+                ready = self._recipe.ready(head, None)
+                self._stack.callback(ready.close)
+                stages = stages_of(ready.parts({}), self._recipe.threads)
+                self._pipeline = self._stack.enter_context(Pipeline(stages))
+                self._ready = ready
             return self._pipeline
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from penstock._adapt import Recipe, Request, closing_model, probes
+from penstock._adapt import Request
+from penstock._branches import encoding
 from penstock._budget import Budget
 from penstock._contracts import Source
 from penstock._drive import Drive, Orders
@@ -19,6 +22,8 @@ from penstock._interrupt import Interrupts
 from penstock._job import CHOICES, COMMAND, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
+from penstock._recipes import AnyRecipe, recipe_of
+from penstock._several import Several
 from penstock._sinks.opening import open_sink
 from penstock._sources.duplicates import check_duplicates
 from penstock._sources.opening import open_source
@@ -50,7 +55,7 @@ def carry_out(request: Request, call: Call) -> Report:
     own = job_folder(call.out)
     open_sink(call.out, own)  # refuses a suffix it does not know before anything is made
     source = open_source(call.source, exclude=(call.out, own), limit=call.limit)
-    task = Task(source, Recipe(request, positional=source.positional), retry=call.retry)
+    task = Task(source, recipe_of(request, positional=source.positional, partial=True), retry=call.retry)
     with Interrupts() as interrupts, Job(call.out, open_sink, fresh=call.fresh) as job:
         planned = task.list_items(job, order=call.order)
         job.remember(COMMAND, _command(call.source, request, order=call.order))
@@ -67,7 +72,7 @@ def carry_out(request: Request, call: Call) -> Report:
 class Task:
     """The items to be done, and how to get at them."""
 
-    def __init__(self, source: Source, recipe: Recipe, *, retry: bool) -> None:
+    def __init__(self, source: Source, recipe: AnyRecipe, *, retry: bool) -> None:
         """Take a source and a checked recipe. With `retry` the failed items are the task, and no others."""
         self._source = source
         self._recipe = recipe
@@ -97,15 +102,15 @@ class Task:
         if todo == 0:
             return
         choices = job.ledger.get(CHOICES)
-        before = self._recipe.before()
-        entries = self._first_entries(job)
-        loaded = self._recipe.load(lambda n: probes(before, entries, n), choices)
-        with closing_model(loaded):
+        ready = self._recipe.ready(self._first_entries(job), choices)
+        with closing(ready):
             if choices is None:
-                job.remember(CHOICES, dict(loaded.choices))
-            write = Part(Step.of("write", sink.encode, takes_item=True))
-            parts = [*before, self._recipe.model_part(loaded), *self._recipe.after(), write]
-            drive.run(parts, self._take(job), loaded, self._recipe.threads)
+                job.remember(CHOICES, dict(ready.choices))
+            several = isinstance(self._recipe, Several)
+            encode = encoding(sink.encode) if several else sink.encode
+            earlier = job.ledger.answers() if several and self._retry else {}
+            parts = [*ready.parts(earlier), Part(Step.of("write", encode, takes_item=True))]
+            drive.run(parts, self._take(job), ready, self._recipe.threads)
 
     def _first_entries(self, job: Job) -> Sequence[Any]:
         """Return some of the items to be done, to try the model on; an iterable that runs only once is given back."""
@@ -128,13 +133,13 @@ class Task:
 
 def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | None:
     """Return what `penstock retry` needs to run the job again, or None where it holds functions or an iterable."""
-    paths = (request.model, request.spec, request.labels)
-    plain = all(value is None or isinstance(value, (str, Path)) for value in paths)
-    if not plain or request.stages or request.post is not None or source == "-":
+    try:
+        names = request.model.keys() if isinstance(request.model, Mapping) else ()
+        model, spec, labels = (_absolute(value, names) for value in (request.model, request.spec, request.labels))
+    except TypeError:
         return None
-    if not isinstance(source, (str, Path)):
+    if request.stages or request.post is not None or source == "-" or not isinstance(source, (str, Path)):
         return None
-    model, spec, labels = (None if value is None else str(Path(value).absolute()) for value in paths)
     return {
         "source": str(Path(source).absolute()),
         "model": model,
@@ -148,3 +153,10 @@ def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | 
         "precision": request.precision,
         "order": order,
     }
+
+
+def _absolute(value: Any, names: Collection[str]) -> Any:
+    """Return a path, or a path for each model, as a program in another folder needs it. Raises TypeError for others."""
+    if isinstance(value, Mapping) and all(name in names for name in value):
+        return {name: _absolute(path, ()) for name, path in value.items()}
+    return None if value is None else os.fspath(Path(value).absolute())

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from penstock._decode import decode
+from penstock._models.normalise import normalised
 from penstock._postprocess import make as make_output
 from penstock._preprocess import make, shrink_to
 from penstock._spec import InputSpec, find_spec, resolve
@@ -22,52 +23,33 @@ def spec(**fields: Any) -> InputSpec:
     return InputSpec(**(AS_IS | fields))
 
 
-def test_in_graph_the_pixels_stay_bytes() -> None:
-    found = make(spec(mean=5, std=2), in_graph=True)(PIXELS)
-    assert (found.dtype, found.flags.c_contiguous) == (np.uint8, True)
+def test_the_pixels_stay_bytes() -> None:
+    found = make(spec(mean=5, std=2))(PIXELS)
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, PIXELS)
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("mean", [(), (127.5,), (123.675, 116.28, 103.53)])
-def test_the_numbers_are_those_of_numpy(layout: str, dtype: str, mean: tuple[float, ...]) -> None:
-    found = make(spec(layout=layout, dtype=dtype, mean=mean, std=(58.395, 57.12, 57.375)), in_graph=False)(PIXELS)
-    wanted = (PIXELS - np.asarray(mean or 0, np.float32)) / np.asarray((58.395, 57.12, 57.375), np.float32)
-    wanted = wanted.transpose(2, 0, 1) if layout == "NCHW" else wanted
-    assert (found.dtype, found.flags.c_contiguous) == (np.dtype(dtype), True)
-    np.testing.assert_array_equal(found, wanted.astype(dtype))
-
-
-def test_bytes_for_a_model_of_bytes() -> None:
-    found = make(spec(dtype="uint8"), in_graph=False)(PIXELS)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, PIXELS.transpose(2, 0, 1))
-
-
 def test_colours() -> None:
-    np.testing.assert_array_equal(make(spec(color="bgr"), in_graph=True)(PIXELS), PIXELS[..., ::-1])
-    gray = make(spec(color="gray"), in_graph=True)(PIXELS)
+    np.testing.assert_array_equal(make(spec(color="bgr"))(PIXELS), PIXELS[..., ::-1])
+    gray = make(spec(color="gray"))(PIXELS)
     np.testing.assert_array_equal(gray[..., 0], np.asarray(Image.fromarray(PIXELS).convert("L")))
     assert gray.shape == (40, 60, 1)
     clear = np.dstack([PIXELS, PIXELS[..., 0]])
-    np.testing.assert_array_equal(make(spec(color="rgba"), in_graph=True)(clear), clear)
-    # mean and std follow the order of the channels
-    found = make(spec(color="bgr", mean=(104, 117, 123), std=1), in_graph=False)(PIXELS)
-    np.testing.assert_array_equal(found[0], PIXELS[..., 2].astype(np.float32) - 104)
+    np.testing.assert_array_equal(make(spec(color="rgba"))(clear), clear)
 
 
 def test_a_photo_of_the_size_of_the_crop_is_scaled_all_the_same() -> None:
     cropped = InputSpec(size=(40, 40), resize="short_side", short_side=46, crop="center")
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[:3] = 255
-    found = make(cropped, in_graph=True)(pixels)
+    found = make(cropped)(pixels)
     assert found.shape == (40, 40, 3)
     assert found[1].max() < 255  # what was the edge lies outside
 
 
 def test_pad_fills_with_its_value() -> None:
-    found = make(InputSpec(size=(50, 50), resize="pad", pad_value=114), in_graph=True)(PIXELS)
+    found = make(InputSpec(size=(50, 50), resize="pad", pad_value=114))(PIXELS)
     assert found.shape == (50, 50, 3)
     assert (found[:8] == 114).all()
     assert (found[-9:] == 114).all()
@@ -75,7 +57,7 @@ def test_pad_fills_with_its_value() -> None:
 
 
 def test_free_width() -> None:
-    lines = make(InputSpec(keep_aspect_height=32), in_graph=True)
+    lines = make(InputSpec(keep_aspect_height=32))
     assert lines(PIXELS).shape == (32, 48, 3)
     assert lines(PIXELS[:, :1]).shape == (32, 1, 3)
 
@@ -85,12 +67,12 @@ def test_free_width() -> None:
 )
 def test_what_is_no_picture_is_an_item_error(wrong: Any) -> None:
     with pytest.raises(ItemError, match=r"a picture is (a )?uint8"):
-        make(spec(), in_graph=True)(wrong)
+        make(spec())(wrong)
 
 
 def test_an_open_size_is_refused_before_any_item() -> None:
     with pytest.raises(SpecError, match="needs a size"):
-        make(InputSpec(resize="stretch"), in_graph=True)
+        make(InputSpec(resize="stretch"))
 
 
 def test_shrink_to_follows_the_largest_side_wanted() -> None:
@@ -105,7 +87,7 @@ def test_shrink_to_follows_the_largest_side_wanted() -> None:
 def test_photos_shrunk_while_decoding_stay_within_tolerance(shared_data: Path, side: int, larger: int) -> None:
     """The photos, some as large as a camera writes them, against Pillow on the whole of them."""
     given = resolve(find_spec(None, preset="inception"), (None, 3, side, side)).input
-    prepare, least = make(given, in_graph=True), shrink_to(given)
+    prepare, least = make(given), shrink_to(given)
     shrunk = 0
     for path in sorted((shared_data / "photos" / "flowers").glob("*/*.jpg"))[::60]:
         image = Image.open(path).convert("RGB")
@@ -144,10 +126,11 @@ def test_flowers_are_recognised(shared_data: Path) -> None:
     model = session(shared_data / "models" / "flowers5_mobilenet_v2_head.onnx")
     names = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
     spec = resolve(find_spec(None, preset="inception", labels=names), model.get_inputs()[0].shape)
-    prepare, output, least = make(spec.input, in_graph=False), make_output(spec.output), shrink_to(spec.input)
+    prepare, output, least = make(spec.input), make_output(spec.output), shrink_to(spec.input)
     right = 0
     for path in sorted((shared_data / "photos" / "flowers").glob("*/*.jpg")):
-        row = model.run(None, {model.get_inputs()[0].name: prepare(decode(path, shrink_to=least))[None]})[0][0]
+        pixels = prepare(decode(path, shrink_to=least))
+        row = model.run(None, {model.get_inputs()[0].name: normalised(pixels[None], spec.input, "float32")})[0][0]
         right += output(row)["top"][0]["label"] == path.parent.name
     assert 443 <= right <= 449
 
@@ -163,10 +146,11 @@ def test_lines_are_read(shared_data: Path) -> None:
         },
     }
     spec = resolve(find_spec(None, spec=tables), model.get_inputs()[0].shape)
-    prepare, output = make(spec.input, in_graph=False), make_output(spec.output)
+    prepare, output = make(spec.input), make_output(spec.output)
     errors = letters = 0
     for path in sorted((shared_data / "lines").glob("*/*.png")):
-        row = model.run(None, {model.get_inputs()[0].name: prepare(decode(path))[None]})[0][0]
+        values = normalised(prepare(decode(path))[None], spec.input, "float32")
+        row = model.run(None, {model.get_inputs()[0].name: values})[0][0]
         found = output(row)["text"].replace(" ", "")
         wanted = path.with_name(path.name.replace(".bin.png", ".gt.txt")).read_text("utf-8").strip().replace(" ", "")
         errors += edits(found, wanted)

@@ -32,7 +32,9 @@ def finish(ledger: Ledger, *positions: int, failed: tuple[int, ...] = ()) -> Non
     with ledger.transaction():
         ledger.record(
             [
-                Outcome(p, pairs[p], Failure("decode", "ValueError", "bad", attempts=1) if p in failed else None, i)
+                Outcome(p, pairs[p], (Failure("decode", "ValueError", "bad", attempts=1),), None)
+                if p in failed
+                else Outcome(p, pairs[p], (), i)
                 for i, p in enumerate(positions)
             ]
         )
@@ -94,7 +96,7 @@ def test_transaction_is_all_or_nothing(ledger: Ledger) -> None:
 
     def write_and_fail() -> None:
         with ledger.transaction():
-            ledger.record([Outcome(0, item("a"), None, 0)])
+            ledger.record([Outcome(0, item("a"), (), 0)])
             ledger.put("sink", {"rows": 1})
             raise RuntimeError
 
@@ -107,19 +109,19 @@ def test_transaction_is_all_or_nothing(ledger: Ledger) -> None:
 def test_retried_item_loses_its_failure(ledger: Ledger) -> None:
     ledger.sync([item("a")])
     finish(ledger, 0, failed=(0,))
-    assert ledger.attempts() == {0: 1}
+    assert ledger.attempts() == {(0, None): 1}
     with ledger.transaction():
-        ledger.record([Outcome(0, item("a"), None, 0)])
+        ledger.record([Outcome(0, item("a"), (), 0)])
     assert list(ledger.failures()) == []
     assert ledger.counts().done == 1
 
 
 def test_positional_outcomes_and_holes(ledger: Ledger) -> None:
     with ledger.transaction():
-        ledger.record([Outcome(p, p, None, p) for p in range(5)])
+        ledger.record([Outcome(p, p, (), p) for p in range(5)])
     assert ledger.contiguous() == 5
     with ledger.transaction():
-        ledger.record([Outcome(7, 7, None, 5)])
+        ledger.record([Outcome(7, 7, (), 5)])
     assert ledger.contiguous() is None
     assert list(ledger.settled()) == [0, 1, 2, 3, 4, 7]
 
@@ -158,7 +160,7 @@ def test_failures_file(ledger: Ledger, tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == ["a\nb.jpg", "b.jpg"]
     assert set(rows[0]) == {"id", "stage", "model", "type", "message", "attempts"}
     with ledger.transaction():
-        ledger.record([Outcome(0, 0, None, 0), Outcome(1, 1, None, 1)])
+        ledger.record([Outcome(0, 0, (), 0), Outcome(1, 1, (), 1)])
     write_failures(ledger, path)
     assert not path.exists()
 

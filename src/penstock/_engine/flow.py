@@ -273,7 +273,7 @@ class Flow:
             parcel = Parcel(self, start, (start, n), positions, items, values, nbytes=nbytes)
             if self._linger_s is not None:
                 self._open(parcel)
-            self._pipeline.push(0, parcel)
+            self._pipeline.enter(parcel)
 
     # ---- trickling sources: an open parcel before the first stage takes items one by one until a worker takes it
 

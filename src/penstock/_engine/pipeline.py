@@ -20,7 +20,7 @@ from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
 from penstock._engine.parcel import Parcel, join, whole_blocks
 from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
-from penstock._engine.step import Stage
+from penstock._engine.step import Stage, routes
 from penstock._engine.watch import Watch
 from penstock._engine.work import Clock, Worker, work
 from penstock.errors import Closed
@@ -38,7 +38,10 @@ class Post:
     stage: Stage
     ready: threading.Condition
     queue: deque[Parcel] = field(default_factory=deque)
-    pieces: dict[tuple[Flow, int], list[Parcel]] = field(default_factory=dict)
+    branches: int = 1
+    """How many stages end at this one; it waits for the parcel from each."""
+    pieces: dict[tuple[Flow, int], list[tuple[int, Parcel]]] = field(default_factory=dict)
+    """By the parcel they were cut from: pieces, with the stage each came from."""
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
     idle: int = 0
@@ -60,8 +63,11 @@ class Pipeline:
         """Prepare; nothing runs before the context is entered."""
         self.lock = threading.RLock()  # the collector may close a forgotten flow in a thread that holds it
         self.posts = [Post(stage, threading.Condition(self.lock)) for stage in stages]
+        self._routes = routes(stages)
         for post in self.posts:
             post.clocks = [Clock() for _ in post.stage.steps]
+        for s, post in enumerate(self.posts):
+            post.branches = max(1, sum(s in targets for targets in self._routes))
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
         self.worker_count = sum(stage.workers for stage in stages)
         self._flows: list[Flow] = []
@@ -181,14 +187,22 @@ class Pipeline:
         """Let an idle worker of the first stage look at its queue again."""
         self.posts[0].ready.notify()
 
-    def push(self, s: int, parcel: Parcel) -> None:
-        """Put a parcel before stage `s`, or hand it back to its flow behind the last one."""
-        if s == len(self.posts):
+    def enter(self, parcel: Parcel) -> None:
+        """Put a parcel before the first stage."""
+        self._push(0, parcel, -1)
+
+    def _pass_on(self, s: int, parcel: Parcel) -> None:
+        """Put a parcel that stage `s` has done before the stages behind it, or hand it back to its flow."""
+        targets = self._routes[s]
+        if not targets:
             parcel.flow.arrive(parcel)
-            return
+        for target in targets:
+            self._push(target, parcel if len(targets) == 1 else parcel.part(0, len(parcel)), s)
+
+    def _push(self, s: int, parcel: Parcel, origin: int) -> None:
         post = self.posts[s]
-        if post.stage.block and len(parcel) != parcel.origin[1]:
-            gathered = self._gather(post, parcel)
+        if post.branches > 1 or (post.stage.block and len(parcel) != parcel.origin[1]):
+            gathered = self._gather(post, parcel, origin)
             if gathered is None:
                 return
             parcel = gathered
@@ -319,14 +333,14 @@ class Pipeline:
             if post.idle:
                 post.ready.notify()
         parcel.flow.measured(parcel.nbytes, len(parcel))
-        self.push(worker.stage + 1, parcel)
+        self._pass_on(worker.stage, parcel)
 
-    def _gather(self, post: Post, piece: Parcel) -> Parcel | None:
-        """Keep `piece` until all pieces of its parcel are here, then return them as one."""
+    def _gather(self, post: Post, piece: Parcel, origin: int) -> Parcel | None:
+        """Keep `piece` until all pieces of its parcel are here from each branch, then return them as one."""
         key = (piece.flow, piece.origin[0])
         pieces = post.pieces.setdefault(key, [])
-        pieces.append(piece)
-        if sum(map(len, pieces)) < piece.origin[1]:
+        pieces.append((origin, piece))
+        if sum(len(there) for _, there in pieces) < post.branches * piece.origin[1]:
             return None
         del post.pieces[key]
-        return join(pieces)
+        return join([there for s, there in pieces if s == origin])

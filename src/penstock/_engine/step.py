@@ -41,12 +41,36 @@ class Stage:
     name: str
     steps: tuple[Step, ...]
     workers: int
+    branch: str | None = None
+    """Neighbouring stages of different branches run side by side: each branch gets every parcel, the next stage waits
+    for all of them. Their steps change the values in place, each its own part; what they return is not looked at."""
 
     @property
     def block(self) -> int | None:
         """The block that its steps' blocks all divide, or None: parcels of the stage are never cut inside one."""
         blocks = [step.block for step in self.steps if step.block]
         return math.lcm(*blocks) if blocks else None
+
+
+def routes(stages: Sequence[Stage]) -> list[tuple[int, ...]]:
+    """Return for each stage which ones follow it: () for the last; behind a stage before branches, the head of each.
+
+    Stages of branches lie between two without: the one that hands out, and the one that waits for all.
+    """
+    found: list[tuple[int, ...]] = []
+    for s, stage in enumerate(stages):
+        later = range(s + 1, len(stages))
+        if stage.branch is None:
+            heads: dict[str | None, int] = {}
+            for t in later:
+                heads.setdefault(stages[t].branch, t)
+                if stages[t].branch is None:
+                    break
+            forked = tuple(t for branch, t in heads.items() if branch is not None)
+            found.append(forked or tuple(heads.values()))
+        else:
+            found.append(next((t,) for t in later if stages[t].branch in (stage.branch, None)))
+    return found
 
 
 def run_step(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
@@ -71,7 +95,7 @@ class Rows:
     failed: int
 
 
-def _failure(step: Step, error: Exception) -> Failure:
+def failure_of(step: Step, error: Exception) -> Failure:
     """Return what `error` means for its item; raises it again where no item is to blame (the disk is full)."""
     if getattr(error, "stops_run", False):
         raise error
@@ -95,9 +119,9 @@ def _map_all(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> 
             if len(out) == n or not rows.values:  # no values any more: cut short, see `Worker.cut`
                 return failed
             # Else `map` ends early only if fn raised StopIteration, which list.extend takes for the end of its input.
-            out.append(_failure(step, StopIteration()))
+            out.append(failure_of(step, StopIteration()))
         except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
-            out.append(_failure(step, error))
+            out.append(failure_of(step, error))
         failed += 1
 
 
@@ -110,7 +134,7 @@ def _map_each(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) ->
                 out.append(fn(item, value) if step.takes_item else fn(value))
                 continue
             except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
-                value = _failure(step, error)
+                value = failure_of(step, error)
         failed += 1
         out.append(value)
     return failed
@@ -157,4 +181,4 @@ def _answer(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any] |
             return rows if type(rows) is list else list(rows)
         raise ItemError(f"{step.name} returned {len(rows)} rows for {len(batch)} items.")
     except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
-        return _failure(step, error)
+        return failure_of(step, error)

@@ -1,4 +1,4 @@
-"""The one step between decoding and the model: geometry, colour, and, where the graph does not, the numbers."""
+"""The one step between decoding and the model: geometry and colour. What becomes of the pixels is the model's part."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from penstock._preprocess.resample import Pixels, choose_resample
 from penstock._spec import InputSpec, short_side_of
 from penstock.errors import ItemError
 
-Prepare = Callable[[Pixels], Any]
+Prepare = Callable[[Pixels], Pixels]
 _SHRINK_MARGIN = 2.9
 """A JPEG shrunk while decoding keeps this many times the size wanted: within 2/255 of Pillow on dense photos."""
 
 
-def make(spec: InputSpec, in_graph: bool) -> Prepare:
+def make(spec: InputSpec) -> Prepare:
     """Return the function that makes a model's input of a picture, uint8 (height, width, 3) in RGB.
 
-    Its answer is one item without the batch axis: with `in_graph` the pixels, uint8 (height, width, channels), channels
-    in the model's order, because the model's graph does the rest; without, (x - mean) / std in the spec's layout and
-    dtype, computed in float32. For color="rgba" it takes and gives four channels.
+    Its answer is one item without the batch axis: pixels, uint8 (height, width, channels), channels in the model's
+    order. For color="rgba" it takes and gives four channels.
 
     Raises:
         SpecError: `spec` leaves the size open. MissingDependency: nothing installed can scale as it says.
         ItemError: from the function, for anything but such a picture.
     """
     check_geometry(spec)
-    resample, color, numbers = choose_resample(spec), _color(spec), None if in_graph else _numbers(spec)
+    resample, color = choose_resample(spec), _color(spec)
     channels = 4 if spec.color == "rgba" else 3
 
-    def prepare(pixels: Pixels) -> Any:
+    def prepare(pixels: Pixels) -> Pixels:
         _check(pixels, channels)
         found = geometry_of(spec, *pixels.shape[:2])
         if not (found.rows.unchanged and found.columns.unchanged):
             pixels = resample(pixels, found.rows, found.columns)
-        pixels = np.ascontiguousarray(_padded(color(pixels), found, spec.pad_value))
-        return pixels if numbers is None else numbers(pixels)
+        return np.ascontiguousarray(_padded(color(pixels), found, spec.pad_value))
 
     return prepare
 
@@ -78,21 +76,3 @@ def _padded(pixels: Pixels, geometry: Geometry, value: int) -> Pixels:
     field = np.full((*geometry.field, channels), value, np.uint8)
     field[geometry.top : geometry.top + height, geometry.left : geometry.left + width] = pixels
     return field
-
-
-def _numbers(spec: InputSpec) -> Callable[[Pixels], Any]:
-    mean, std = (np.asarray(values or default, np.float32) for values, default in ((spec.mean, 0), (spec.std, 1)))
-    if spec.layout == "NCHW":
-        mean, std = (values.reshape(-1, 1, 1) for values in (mean, std))
-
-    def numbers(pixels: Pixels) -> Any:
-        if spec.layout == "NCHW":
-            pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        if spec.dtype == "uint8":
-            return pixels
-        values = pixels.astype(np.float32)
-        values -= mean
-        values /= std
-        return values.astype(spec.dtype, copy=False)
-
-    return numbers

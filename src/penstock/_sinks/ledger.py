@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from penstock._contracts import Failure, Item
+from penstock._sinks.answers import pack, unpack
 from penstock.errors import LedgerError
 
-VERSION = 1
+VERSION = 2
 PENDING, DONE, FAILED, MENDED = 0, 1, 2, 3
 """States of an item; MENDED: it failed, and its file has changed since, so that both a run and a retry do it again."""
 
@@ -29,6 +30,7 @@ CREATE TABLE items (position INTEGER PRIMARY KEY, id, path BLOB, columns TEXT, s
                     state INTEGER NOT NULL DEFAULT 0, place INTEGER);
 CREATE TABLE failures (position INTEGER, id, stage TEXT, model TEXT, type TEXT, message TEXT, attempts INTEGER,
                        PRIMARY KEY (position, model));
+CREATE TABLE answers (position INTEGER, id, model TEXT, tree TEXT, arrays BLOB, PRIMARY KEY (position, model));
 """
 _LISTED = """
 CREATE TEMP TABLE listed (position INTEGER PRIMARY KEY, id, path BLOB, columns TEXT, size INTEGER, mtime_ns INTEGER)
@@ -57,12 +59,17 @@ CREATE TABLE merged AS
     FROM items i WHERE i.state = 1 AND i.id NOT IN (SELECT id FROM listed);
 CREATE TABLE merged_failures AS SELECT m.position, f.id, f.stage, f.model, f.type, f.message, f.attempts
     FROM failures f JOIN merged m ON m.former = f.position WHERE m.state = 2;
+CREATE TABLE merged_answers AS SELECT m.position, a.id, a.model, a.tree, a.arrays
+    FROM answers a JOIN merged m ON m.former = a.position WHERE m.state = 2;
 DELETE FROM failures;
 INSERT INTO failures SELECT * FROM merged_failures;
+DELETE FROM answers;
+INSERT INTO answers SELECT * FROM merged_answers;
 DELETE FROM items;
 INSERT INTO items SELECT position, id, path, columns, size, mtime_ns, state, place FROM merged;
 DROP TABLE merged;
 DROP TABLE merged_failures;
+DROP TABLE merged_answers;
 DROP INDEX item_id;
 """
 _UPSERT = """
@@ -73,22 +80,30 @@ ON CONFLICT (position) DO UPDATE SET state = excluded.state, place = excluded.pl
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Items by state; `vanished` were done once and are no longer in the source."""
+    """Items by state; `vanished` were done once and are no longer in the source.
+
+    `rows`: results that lie in a sequential output, those of items of which some models failed included.
+    """
 
     planned: int
     done: int
     failed: int
     vanished: int
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one item: `failure` None = done, its row at `place` of a sequential sink."""
+    """What became of one item: no `failures` = done; its row, if it has one, is at `place` of a sequential sink.
+
+    `answers`: what some models gave for an item that others failed on, see `Partial`.
+    """
 
     position: int
     item: Item | int
-    failure: Failure | None
+    failures: tuple[Failure, ...]
     place: int | None
+    answers: Mapping[str, Any] | None = None
 
     @property
     def id(self) -> int | str:
@@ -197,7 +212,8 @@ class Ledger:
             "SELECT count(*), total(state = 1), total(state = 2) FROM items WHERE position >= 0"
         ).fetchone()
         vanished = self._db.execute("SELECT count(*) FROM items WHERE position < 0").fetchone()[0]
-        return Counts(int(row[0]), int(row[1]), int(row[2]), vanished)
+        rows = self._db.execute("SELECT count(place) FROM items").fetchone()[0]
+        return Counts(int(row[0]), int(row[1]), int(row[2]), vanished, rows)
 
     def pending(self, *, retry: bool) -> Iterator[tuple[int, Item]]:
         """Yield (position, item) of what is to be done, in order: pending items, or with `retry` the failed ones.
@@ -240,7 +256,7 @@ class Ledger:
 
     def last_done(self) -> int:
         """Return the highest position that is done, or -1."""
-        query = "SELECT position FROM items WHERE state = 1 ORDER BY position DESC LIMIT 1"
+        query = "SELECT position FROM items WHERE state = 1 OR place IS NOT NULL ORDER BY position DESC LIMIT 1"
         row = self._db.execute(query).fetchone()
         return -1 if row is None else int(row[0])
 
@@ -248,26 +264,39 @@ class Ledger:
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Note outcomes; call inside a transaction together with the sink's state."""
-        self._db.executemany(_UPSERT, ((o.position, o.id, FAILED if o.failure else DONE, o.place) for o in outcomes))
-        failed = [o for o in outcomes if o.failure]
+        self._db.executemany(_UPSERT, ((o.position, o.id, FAILED if o.failures else DONE, o.place) for o in outcomes))
+        failed = [o for o in outcomes if o.failures]
         if failed or self._has_failures():
             # An item that is done now has no failure any more; one that failed again has a new one.
             self._db.executemany("DELETE FROM failures WHERE position = ?", ((o.position,) for o in outcomes))
+            self._db.executemany("DELETE FROM answers WHERE position = ?", ((o.position,) for o in outcomes))
         self._db.executemany(
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((o.position, o.id, f.stage, f.model, f.type, f.message, f.attempts) for o in failed for f in o.failures),
+        )
+        self._db.executemany(
+            "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
             (
-                (o.position, o.id, f.stage, f.model, f.type, f.message, f.attempts)
+                (o.position, o.id, name, *packed)
                 for o in failed
-                if (f := o.failure) is not None
+                for name, answer in (o.answers or {}).items()
+                if (packed := pack(answer)) is not None  # else the model is asked again
             ),
         )
 
     def _has_failures(self) -> bool:
         return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
-    def attempts(self) -> dict[int, int]:
-        """Return position -> how often the failed item there was tried so far."""
-        return dict(self._db.execute("SELECT position, max(attempts) FROM failures GROUP BY position"))
+    def attempts(self) -> dict[tuple[int, str | None], int]:
+        """Return (position, model) -> how often what failed there was tried so far."""
+        return {(p, model): n for p, model, n in self._db.execute("SELECT position, model, attempts FROM failures")}
+
+    def answers(self) -> dict[int | str, dict[str, Any]]:
+        """Return id -> model -> its answer, for the items that other models failed on."""
+        found: dict[int | str, dict[str, Any]] = {}
+        for id_, model, tree, arrays in self._db.execute("SELECT id, model, tree, arrays FROM answers"):
+            found.setdefault(id_, {})[model] = unpack(tree, arrays)
+        return found
 
     def failures(self, limit: int = -1) -> Iterator[dict[str, Any]]:
         """Yield the failures in input order as records: id, stage, model, type, message, attempts."""
@@ -281,19 +310,20 @@ class Ledger:
     def places(self, *, by_input: bool) -> Iterator[int]:
         """Yield the place of every result to keep, in input order or in the order they were written."""
         order = "position" if by_input else "place"
-        query = f"SELECT place FROM items WHERE state = 1 AND place IS NOT NULL ORDER BY {order}"  # noqa: S608
+        query = f"SELECT place FROM items WHERE place IS NOT NULL ORDER BY {order}"  # noqa: S608
         yield from (row[0] for row in self._db.execute(query))
 
     def renumber(self, *, by_input: bool) -> None:
         """Give the results the places they have after a rewrite in that order."""
         order = "position" if by_input else "place"
         ranked = f"SELECT position AS p, row_number() OVER (ORDER BY {order}) - 1 AS rank FROM items "  # noqa: S608
-        ranked += "WHERE state = 1 AND place IS NOT NULL"
+        ranked += "WHERE place IS NOT NULL"
         self._db.execute(f"UPDATE items SET place = r.rank FROM ({ranked}) AS r WHERE items.position = r.p")  # noqa: S608
 
     def done_ids(self) -> Iterator[int | str]:
-        """Yield the ids of all results, vanished ones too."""
-        yield from (row[0] for row in self._db.execute("SELECT id FROM items WHERE state = 1"))
+        """Yield the ids of all results, vanished and partial ones too."""
+        query = "SELECT id FROM items WHERE state = 1 UNION SELECT id FROM answers"
+        yield from (row[0] for row in self._db.execute(query))
 
 
 def _listed_row(position: int, item: Item) -> tuple[Any, ...]:

@@ -1,0 +1,96 @@
+"""Test-time augmentation: every item as several views in one batch of the model, one answer of what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from penstock._adapt import Loaded, Ready, Recipe, Request, post_part
+from penstock._engine.step import Step
+from penstock._options import Augment, View
+from penstock._plan import Part
+from penstock._postprocess import activation_of, of_scores
+from penstock._spec import Spec
+from penstock._views import merged, scaled, turned
+from penstock.errors import UsageError
+
+
+class Augmented:
+    """A request for a model on several views that was checked: its `Recipe`, and the views."""
+
+    def __init__(self, request: Request, augment: Augment, *, positional: bool) -> None:
+        """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
+        self._augment = augment
+        self._recipe = Recipe(replace(request, model=augment.model), positional=positional)
+        if self._recipe.spec is None:
+            raise UsageError("Augment makes views of pictures: say with spec= or preset= how the model wants them.")
+        self._spec: Spec = self._recipe.spec
+        self._inputs = [scaled(self._spec.input, view.scale) for view in augment.views]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything of the request that decides about the answers, as JSON values."""
+        from penstock._models.source_hash import describe
+
+        merge = self._augment.merge
+        said = merge if isinstance(merge, str) else describe(merge)
+        return {**self._recipe.fingerprint(), "views": [asdict(view) for view in self._augment.views], "merge": said}
+
+    @property
+    def threads(self) -> int:
+        """The threads that share the work: as asked, or the CPU budget."""
+        return self._recipe.threads
+
+    def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
+        """Load the model, see `Recipe.load`, and return all steps from an item to its output."""
+        loaded = self._recipe.load(entries, choices)
+        parts = self._parts(loaded)
+        return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.model.close)
+
+    def _parts(self, loaded: Loaded) -> list[Part]:
+        model = self._recipe.model_part(loaded)
+        parts = [
+            *self._recipe.reading(self._shrink_to()),
+            Part(Step.of("views", self._views())),
+            replace(model, step=replace(model.step, bind=_by_views(model.step, len(self._inputs)))),
+            Part(Step.of("merge", self._merge())),
+            *self._recipe.interpreting(of_scores(self._spec.output)),
+        ]
+        post = self._recipe.request.post
+        return parts if post is None else [*parts, post_part(post)]
+
+    def _views(self) -> Callable[[Any], tuple[Any, ...]]:
+        from penstock._preprocess import make
+
+        pairs = [(view, make(spec)) for view, spec in zip(self._augment.views, self._inputs, strict=True)]
+        return lambda picture: tuple(prepare(turned(picture, view)) for view, prepare in pairs)
+
+    def _shrink_to(self) -> int | None:
+        from penstock._preprocess import shrink_to
+
+        sides = [shrink_to(spec) for spec in self._inputs]
+        return None if None in sides else max(side for side in sides if side is not None)
+
+    def _merge(self) -> Callable[[Sequence[Any]], Any]:
+        views: Sequence[View] = self._augment.views
+        activation = activation_of(self._spec.output)
+        if activation is None:
+            return lambda rows: merged(rows, views, self._augment.merge)
+        return lambda rows: merged([activation(row) for row in rows], views, self._augment.merge)
+
+
+def _by_views(step: Step, k: int) -> Callable[[], Any]:
+    """Return the model's `bind` for items of `k` views each: they are rows of one batch, and come back together."""
+
+    @contextmanager
+    def bind() -> Iterator[Callable[..., Any]]:
+        with step.bind() as predict:
+
+            def by_views(items: list[tuple[Any, ...]]) -> list[list[Any]]:
+                rows = predict([view for item in items for view in item])
+                return [list(rows[i : i + k]) for i in range(0, len(rows), k)]
+
+            yield by_views
+
+    return bind

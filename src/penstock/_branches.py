@@ -1,0 +1,115 @@
+"""Several models on one item: each works on its own part of the value; what one cannot do costs its part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from penstock._contracts import Failure, Item, Partial
+from penstock._engine.step import Rows, Step, failure_of, run_step
+from penstock.errors import ItemError
+
+Earlier = Mapping[int | str, Mapping[str, Any]]
+"""What models answered on an earlier run, by the id of the item: they are not asked again."""
+
+
+class Branches(dict[str, Any]):
+    """One item on its way: what each model has of it so far, or the `Failure` it ended in.
+
+    Stages of different branches change it at the same time, each its own key; no key is added or removed.
+    """
+
+    __slots__ = ("settled",)
+
+    def __init__(self, value: Any, names: Sequence[str], settled: Mapping[str, Any]) -> None:
+        """Give every model the value to begin with, but for those whose answer is there already."""
+        super().__init__({name: settled.get(name, value) for name in names})
+        self.settled = frozenset(settled)
+
+    def live(self, name: str) -> bool:
+        """Tell whether model `name` still has work to do."""
+        return name not in self.settled and type(self[name]) is not Failure
+
+
+def forked(names: Sequence[str], earlier: Earlier) -> Step:
+    """Return the step that hands a value to each of the models `names`."""
+
+    def fork(item: Item | int, value: Any) -> Branches:
+        return Branches(value, names, earlier.get(item if isinstance(item, int) else item.id, {}))
+
+    return Step.of("fork", fork, takes_item=True)
+
+
+def within(name: str, step: Step) -> Step:
+    """Return `step` working on the part of model `name`: a failure stays in that part, and names the model."""
+    inner = replace(step, model=name)
+
+    @contextmanager
+    def bind() -> Iterator[Callable[..., Any]]:
+        with step.bind() as fn:
+            yield _batched(name, inner, fn) if step.block else _single(name, inner, fn)
+
+    return replace(inner, name=f"{name}: {step.name}", bind=bind)
+
+
+def _single(name: str, step: Step, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def one(*arguments: Any) -> Branches:
+        *item, branches = arguments
+        if branches.live(name):
+            try:
+                branches[name] = fn(*item, branches[name])
+            except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
+                branches[name] = failure_of(step, error)
+        found: Branches = branches
+        return found
+
+    return one
+
+
+def _batched(name: str, step: Step, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def batch(values: list[Branches]) -> list[Branches]:
+        live = [branches for branches in values if branches.live(name)]
+        answers: list[Any] = []
+        rows = Rows(range(len(live)), live, [branches[name] for branches in live], 0)
+        run_step(step, fn, rows, answers)
+        for branches, answer in zip(live, answers, strict=True):
+            branches[name] = answer
+        return values
+
+    return batch
+
+
+def joined(branches: Branches) -> Any:
+    """Return the output of the item by model; a `Partial` where some failed."""
+    failures = tuple(value for value in branches.values() if type(value) is Failure)
+    if not failures:
+        return dict(branches)
+    answers = {name: value for name, value in branches.items() if type(value) is not Failure}
+    output = {name: answers.get(name) for name in branches}
+    return Partial(output, failures, answers)
+
+
+def required(branches: Branches) -> dict[str, Any]:
+    """Return the output of the item by model. Raises ItemError where one failed."""
+    for value in branches.values():
+        if type(value) is Failure:
+            raise ItemError(f"model {value.model!r} failed in stage {value.stage!r}: {value.type}: {value.message}")
+    return dict(branches)
+
+
+def whole_only(fn: Callable[[Item | int, Any], Any]) -> Callable[[Item | int, Any], Any]:
+    """Return `fn` for outputs of which no model failed; a `Partial` passes."""
+    return lambda item, output: output if type(output) is Partial else fn(item, output)
+
+
+def encoding(encode: Callable[[Item | int, Any], Any]) -> Callable[[Item | int, Any], Any]:
+    """Return a sink's `encode` that takes a `Partial` too: encoded inside, unless there is no answer to write."""
+
+    def encoded(item: Item | int, output: Any) -> Any:
+        if type(output) is not Partial:
+            return encode(item, output)
+        return replace(output, output=encode(item, output.output)) if output.answers else output
+
+    return encoded
