@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "penstock"
 
+CODE = ("src", "tests", "benchmarks", "training", "examples")
 MAX_FILE_LINES = 399
 MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
@@ -156,22 +157,14 @@ def test_nothing_sleeps_and_no_test_swallows() -> None:
 
 
 def test_ignores_name_their_rule() -> None:
-    paths = [
-        path
-        for folder in ("src", "tests", "benchmarks", "training", "examples")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
+    paths = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
     assert [
         f"{path.relative_to(ROOT)}:{line}" for path in paths for line in blanket_ignores(path.read_text("utf-8"))
     ] == []
 
 
 def test_files_are_short_and_well_named() -> None:
-    paths = [
-        path
-        for folder in ("src", "tests", "benchmarks", "training", "examples")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
+    paths = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
     long = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in paths}
     assert {path: lines for path, lines in long.items() if lines > MAX_FILE_LINES} == {}
     assert [
