@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -331,7 +331,17 @@ def _input_shape(path: Path) -> Sequence[int | str | None] | None:
 
 
 def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:
-    return model.worker
+    """Return what a worker thread enters to call the model, in batches that fit in memory."""
+    from penstock._models.ceiling import Ceiling
+
+    ceiling = Ceiling(model.name)
+
+    @contextmanager
+    def bind() -> Iterator[Predict]:
+        with model.worker() as predict:
+            yield ceiling.under(predict)
+
+    return bind
 
 
 def _function(fn: Any) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ PenstockError
 │   ├── SpecError         nothing, or something contradictory, says how a model wants its input
 │   └── LedgerError       `out` belongs to another job, another process or another version
 ├── ItemError             one item could not be read, decoded or processed; the run goes on
+│   └── DeviceMemoryError one item alone does not fit in memory
 ├── StageError            too many items failed: the failure budget is spent                         exit code 3
 ├── ModelError            a model cannot be loaded, or its answers cannot be trusted                 exit code 3
 ├── SinkError             results cannot be written (disk full, permission)                          exit code 3
@@ -55,6 +56,10 @@ class LedgerError(UsageError):
 
 class ItemError(PenstockError):
     """Raised for one item that could not be read, decoded or processed."""
+
+
+class DeviceMemoryError(ItemError):
+    """Raised for an item that a model has not the memory for, even alone in its batch; names its shape."""
 
 
 class StageError(PenstockError):
