@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from penstock._api import run
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
-    from penstock._options import Batching, Limits, Workers
+    from penstock._options import Batching, Limits, Torch, Workers
     from penstock._session import Session
     from penstock._spec import InputSpec, OutputSpec, Spec
     from penstock._telemetry.report import Report
@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Session",
     "Spec",
+    "Torch",
     "Workers",
     "decode",
     "errors",
@@ -36,7 +37,7 @@ _HOMES = {
     "_api": ("run",),
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
-    "_options": ("Batching", "Limits", "Workers"),
+    "_options": ("Batching", "Limits", "Torch", "Workers"),
     "_session": ("Session",),
     "_spec": ("InputSpec", "OutputSpec", "Spec"),
     "_telemetry.report": ("Report",),

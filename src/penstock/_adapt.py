@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock._contracts import Failure, Item, Model, Predict
 from penstock._engine.step import Rows, Step, run_step
-from penstock._options import Auto, Batching, Workers
+from penstock._options import Auto, Batching, Torch, Workers
 from penstock._plan import Part
 from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from penstock._models.choose import Chosen
+    from penstock._models.torch_net import TorchSource
 
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
@@ -46,8 +50,9 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, before any work."""
+        devices = DEVICES if self.torch is None else (self.device,)  # torch's were checked where it was made
         for name, value, known in (
-            ("device", self.device, DEVICES),
+            ("device", self.device, devices),
             ("precision", self.precision, PRECISIONS),
             ("runtime", self.runtime, RUNTIMES),
         ):
@@ -69,8 +74,16 @@ class Request:
 
     @property
     def model_path(self) -> Path | None:
-        """The model file, or None for a callable."""
-        return Path(self.model) if isinstance(self.model, (str, os.PathLike)) else None
+        """The model file, or None for an object."""
+        source = self.model.source if isinstance(self.model, Torch) else self.model
+        return Path(source) if isinstance(source, (str, os.PathLike)) else None
+
+    @property
+    def torch(self) -> Torch | None:
+        """The model as one of torch's, or None where it is none."""
+        from penstock._models.recognise import torch_of
+
+        return torch_of(self.model, self.device)
 
 
 class Recipe:
@@ -86,21 +99,24 @@ class Recipe:
         self.request = request
         self._positional = positional
         self._file = _model_file(request)
+        self._calls = self._file is None and request.torch is None
         self.spec = self._find_spec()
+        self._torch = _torch_source(request)
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
     def _find_spec(self) -> Spec | None:
         r = self.request
         said = r.spec is not None or r.preset is not None
-        if self._file is None and not said:
+        if self._calls and not said:
             if r.labels is not None or r.top_k is not None:
                 raise UsageError("labels and top_k belong to a spec; give spec= or preset= too, or leave them out.")
             return None
-        prepared = self._file is not None and not said and (self._positional or r.stages)
-        if prepared and not spec_beside(self._file or "") and r.labels is None and r.top_k is None:
+        prepared = not said and (self._positional or r.stages)
+        beside = self._file is not None and spec_beside(self._file)
+        if prepared and not beside and r.labels is None and r.top_k is None:
             return None  # what the user prepared goes to the model as it is
         found = find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
-        return resolve(found, None if self._file is None else _input_shape(self._file))
+        return resolve(found, None if self._file is None or r.torch else _input_shape(self._file))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
@@ -121,6 +137,8 @@ class Recipe:
         return choose_decoder()
 
     def _describe_model(self) -> dict[str, Any]:
+        if self._torch is not None:
+            return self._torch.describe()
         if self._file is None:
             from penstock._models.source_hash import describe
 
@@ -167,19 +185,24 @@ class Recipe:
         Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
         """
         self._refuse_other_choices(choices or {})
-        if self._file is None:
+        if self._calls:
             return self._load_callable(choices or {})
-        from penstock._models.choose import Wanted, choose, load_as
-
-        spec = None if self.spec is None else self.spec.input
-        if choices is not None:
-            chosen = load_as(self._file, spec, choices, samples(CHECKED), self.threads)
-        else:
-            r = self.request
-            wanted = Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
-            chosen = choose(self._file, spec, samples(CHECKED), wanted)
+        chosen = self._chosen(samples(CHECKED), choices)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
         return Loaded(chosen.model, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
+
+    def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
+        from penstock._models import choose, torch_choose
+
+        r, spec = self.request, None if self.spec is None else self.spec.input
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
+        if self._torch is not None:
+            if choices is not None:
+                return torch_choose.load_torch_as(self._torch, spec, choices, items, self.threads)
+            return torch_choose.choose_torch(self._torch, spec, items, wanted)
+        if choices is not None:
+            return choose.load_as(r.model, spec, choices, items, self.threads)
+        return choose.choose(r.model, spec, items, wanted)
 
     def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
         """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
@@ -224,7 +247,7 @@ class Recipe:
         """Return the steps from a row of the model to an output."""
         parts = []
         output = OutputSpec() if self.spec is None else self.spec.output
-        if self._file is not None or output.task != "raw":  # a callable's row is kept as it is
+        if not self._calls or output.task != "raw":  # a callable's row is kept as it is
             from penstock._postprocess import make
 
             parts.append(Part(Step.of("postprocess", make(output))))
@@ -250,21 +273,45 @@ class Loaded:
 
 
 def _model_file(request: Request) -> Path | None:
-    path = request.model_path
+    from penstock._models.recognise import TORCH_SUFFIXES
+
+    path, torch = request.model_path, request.torch
+    if torch is not None and (request.runtime != "auto" or request.precision != "f32"):
+        raise UsageError(
+            f"runtime={request.runtime!r}, precision={request.precision!r}: these choose how an .onnx file is run. For "
+            'a torch model say Torch(source, dtype="bfloat16") or Torch(source, autocast="bfloat16").'
+        )
     if path is None:
-        if not callable(request.model) and not hasattr(request.model, "predict"):
-            raise UsageError(
-                f"model={request.model!r} is no model: give the path of an .onnx file, a function predict(batch), "
-                "or an object with a method predict(batch)."
-            )
-        if request.runtime != "auto" or request.precision != "f32":
-            raise UsageError("runtime and precision choose how a model file is run; a callable decides that itself.")
+        if torch is None:
+            _check_callable(request)
         return None
-    if path.suffix.lower() != ".onnx":
-        raise UsageError(f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx.")
+    if path.suffix.lower() != ".onnx" and torch is None:
+        raise UsageError(
+            f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx, or a file of "
+            f"torch's: {', '.join(TORCH_SUFFIXES)}."
+        )
     if not path.is_file():
         raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")
     return path
+
+
+def _torch_source(request: Request) -> TorchSource | None:
+    options = request.torch
+    if options is None:
+        return None
+    from penstock._models.torch_net import TorchSource
+
+    return TorchSource(options)
+
+
+def _check_callable(request: Request) -> None:
+    if not callable(request.model) and not hasattr(request.model, "predict"):
+        raise UsageError(
+            f"model={request.model!r} is no model: give the path of an .onnx or .pt file, an nn.Module, a function "
+            "predict(batch), or an object with a method predict(batch)."
+        )
+    if request.runtime != "auto" or request.precision != "f32":
+        raise UsageError("runtime and precision choose how a model file is run; a callable decides that itself.")
 
 
 def _input_shape(path: Path) -> Sequence[int | str | None] | None:

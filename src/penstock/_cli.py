@@ -84,7 +84,8 @@ class _Version(argparse.Action):
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder, glob, table with a path column, or - for stdin")
-    parser.add_argument("--model", required=True, metavar="M", help="model file (.onnx)")
+    parser.add_argument("--model", required=True, metavar="M", help="model file (.onnx, .pt, .pth, .ts, .pt2)")
+    parser.add_argument("--factory", metavar="PKG:MAKE", help="what makes the module of a torch state dict")
     parser.add_argument("--out", required=True, type=Path, help="folder, or NAME.jsonl, .parquet, .sqlite")
     what = parser.add_argument_group("how the model wants its input, and what its output means")
     what.add_argument("--spec", metavar="FILE", help="spec in TOML (default: MODEL.toml beside the model)")
@@ -134,18 +135,28 @@ def _progress(given: argparse.Namespace) -> Mode:
 
 def _run(given: argparse.Namespace) -> int:
     from penstock._api import run
-    from penstock._options import Limits
+    from penstock._options import Limits, Torch
 
     names = "out spec preset labels top_k batch threads runtime precision device max_failures order limit fresh".split()
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
     limits = Limits(item_timeout_s=given.item_timeout)
-    return _show(run(given.source, given.model, limits=limits, progress=_progress(given), **options), given)
+    model = given.model if given.factory is None else Torch(given.model, factory=given.factory)
+    _import_from_here(model)
+    return _show(run(given.source, model, limits=limits, progress=_progress(given), **options), given)
 
 
 def _retry(given: argparse.Namespace) -> int:
     from penstock._api import retry_arguments, run
 
-    return _show(run(**retry_arguments(given.out), out=given.out, retry=True, progress=_progress(given)), given)
+    arguments = retry_arguments(given.out)
+    _import_from_here(arguments["model"])
+    return _show(run(**arguments, out=given.out, retry=True, progress=_progress(given)), given)
+
+
+def _import_from_here(model: Any) -> None:
+    """Let a factory's module be found where the command is typed, as `python -m` does."""
+    if getattr(model, "factory", None) is not None:
+        sys.path.insert(0, "")
 
 
 def _show(report: Report, given: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ class Session:
     until `close`. Use it as a context manager.
 
     Args:
-        model: an .onnx file, a function `predict(batch)`, or an object with such a method.
+        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
+            `predict(batch)`, or an object with such a method.
         spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
         preset: "imagenet" or "inception".
         stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.
@@ -40,7 +41,7 @@ class Session:
             called by one thread at a time unless threads are given as a number.
         runtime: "auto", "onnxruntime" or "openvino".
         precision: "f32" unless asked otherwise.
-        device: "auto" or "cpu".
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
 
     Raises:
         UsageError: the request cannot be carried out as it stands.
@@ -61,7 +62,7 @@ class Session:
         precision: str = "f32",
         device: str = "auto",
     ) -> None:
-        """Check the request; nothing is loaded or started before the first items come."""
+        """Check the request; no worker is started before the first items come."""
         request = Request(
             model=model,
             spec=spec,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from penstock._engine.flow import Take
 from penstock._engine.step import Step
 from penstock._interrupt import Interrupts
 from penstock._job import CHOICES, COMMAND, Job, job_folder
-from penstock._options import Limits
+from penstock._options import Limits, Torch
 from penstock._plan import Part
 from penstock._sinks.opening import open_sink
 from penstock._sources.duplicates import check_duplicates
@@ -128,8 +128,10 @@ class Task:
 
 def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | None:
     """Return what `penstock retry` needs to run the job again, or None where it holds functions or an iterable."""
-    paths = (request.model, request.spec, request.labels)
+    torch = request.model if isinstance(request.model, Torch) else None
+    paths = (request.model if torch is None else torch.source, request.spec, request.labels)
     plain = all(value is None or isinstance(value, (str, Path)) for value in paths)
+    plain = plain and (torch is None or torch.factory is None or isinstance(torch.factory, str))
     if not plain or request.stages or request.post is not None or source == "-":
         return None
     if not isinstance(source, (str, Path)):
@@ -138,6 +140,7 @@ def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | 
     return {
         "source": str(Path(source).absolute()),
         "model": model,
+        "torch": None if torch is None else {**asdict(torch), "source": model},
         "spec": spec,
         "preset": request.preset,
         "labels": labels,
