@@ -39,7 +39,9 @@ class Remembers(SmallNet):
 def make() -> SmallNet:
     """Return a net whose numbers are always the same."""
     torch.manual_seed(7)
-    return SmallNet().eval()
+    net = SmallNet()
+    net.eval()
+    return net
 
 
 def make_wide() -> SmallNet:
@@ -50,7 +52,9 @@ def make_wide() -> SmallNet:
 def make_remembering() -> Remembers:
     """Return a net that stores its input on itself."""
     torch.manual_seed(7)
-    return Remembers().eval()
+    net = Remembers()
+    net.eval()
+    return net
 
 
 def make_broken() -> SmallNet:
@@ -72,8 +76,8 @@ def save_script(module: Any, path: Path, side: int = 32) -> Path:
 
 
 def save_export(module: Any, path: Path, side: int = 32, batch: int | None = None) -> Path:
-    """Save a module as an exported program, for any batch size or for a fixed one."""
-    shapes = None if batch else ({0: torch.export.Dim("n", min=1, max=64)},)
+    """Save a module as an exported program, for any batch and picture size or for fixed ones."""
+    shapes = None if batch else (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (torch.zeros(batch or 2, 3, side, side),), dynamic_shapes=shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from penstock._options import Torch
 from penstock._spec import InputSpec
 
 torch = pytest.importorskip("torch")
-nn = torch.nn
+Module: Any = torch.nn.Module
 
 SPEC = InputSpec(size=(32, 32), resize="stretch", mean=(120.0,), std=(60.0,))
 Pictures = Callable[..., list[Any]]
@@ -30,14 +31,13 @@ def truth_of(net: Net, spec: InputSpec | None, items: list[Any]) -> Truth:
         return truth_by(predict, items, "one thread")
 
 
-def why(source: Any, items: list[Any], spec: InputSpec | None = SPEC, **options: Any) -> str | None:
+def why(source: Any, items: list[Any], spec: InputSpec | None = SPEC) -> str | None:
     # The truth is another copy's: a check starts with a module that was never called.
-    net = load_net(Torch(source() if callable(source) else source, device="cpu", **options))
-    other = load_net(Torch(source() if callable(source) else source, device="cpu", **options))
+    net, other = (load_net(Torch(source if isinstance(source, Path) else source(), device="cpu")) for _ in range(2))
     return why_alone(net, spec, truth_of(other, spec, items))
 
 
-class Cached(nn.Module):  # type: ignore[misc]
+class Cached(Module):  # type: ignore[misc]
     """Keeps a grid for the last shape it saw."""
 
     def __init__(self, by_batch: bool) -> None:
@@ -52,7 +52,7 @@ class Cached(nn.Module):  # type: ignore[misc]
         return x @ self.grid
 
 
-class Hidden(nn.Module):  # type: ignore[misc]
+class Hidden(Module):  # type: ignore[misc]
     """Keeps its input where no look at its attributes finds it."""
 
     def __init__(self) -> None:
@@ -62,8 +62,9 @@ class Hidden(nn.Module):  # type: ignore[misc]
         def keep(x: Any) -> None:
             held[:] = [x]
 
-        self.keep, self.kept = keep, lambda: held[0]
-        self.leaf = nn.Identity()
+        self.keep: Callable[[Any], None] = keep
+        self.kept: Callable[[], Any] = lambda: held[0]
+        self.leaf = torch.nn.Identity()
 
     def forward(self, x: Any) -> Any:
         self.keep(x)
@@ -113,10 +114,10 @@ def test_a_cache_is_one_where_items_may_have_other_shapes() -> None:
 def test_a_net_that_fails_under_two_threads_is_not_shared() -> None:
     inside = threading.Lock()
 
-    class Guarded(nn.Module):  # type: ignore[misc]
+    class Guarded(Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.leaf = nn.Identity()
+            self.leaf = torch.nn.Identity()
 
         def forward(self, x: Any) -> Any:
             if not inside.acquire(blocking=False):
@@ -135,26 +136,30 @@ def test_a_net_that_fails_under_two_threads_is_not_shared() -> None:
 def test_threads_that_take_different_ways_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_checks, "MEET_S", 0.05)
 
-    class Forks(nn.Module):  # type: ignore[misc]
+    class Forks(Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.leaf = nn.Identity()
+            self.leaf = torch.nn.Identity()
 
         def forward(self, x: Any) -> Any:
             for _ in range(int(x.sum())):
                 x = self.leaf(x)
             return x
 
-    assert why(Forks, [np.float32([n]) for n in (0, 7, 2)], None) is None
+    assert why(Forks, [np.array([n], np.float32) for n in (0, 7, 2)], None) is None
 
 
 def test_the_hooks_are_gone_afterwards(nets: Any, pictures: Pictures) -> None:
-    module = nets.make()
-    assert why(module, pictures(3)) is None
+    module, items = nets.make(), pictures(3)
+    net = load_net(Torch(module, device="cpu"))
+    assert why_alone(net, SPEC, truth_of(net, SPEC, items)) is None
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
-def test_compiled_modules_are_called_by_one_thread(nets: Any, pictures: Pictures) -> None:
+def test_compiled_modules_are_called_by_one_thread(
+    nets: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     net = load_net(Torch(nets.make(), device="cpu", compile=True))
     said = why_alone(net, SPEC, truth_of(net.plain(), SPEC, pictures(2)))
     assert said is not None
@@ -167,7 +172,7 @@ def test_programs_run_concurrently_without_hooks(nets: Any, pictures: Pictures, 
 
 
 def test_an_exported_program_that_writes_to_a_buffer_is_found(tmp_path: Path) -> None:
-    class Counts(nn.Module):  # type: ignore[misc]
+    class Counts(Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("calls", torch.zeros(1))

@@ -21,7 +21,7 @@ from penstock._spec import InputSpec
 from penstock.errors import LedgerError, ModelError, UsageError
 
 torch = pytest.importorskip("torch")
-nn = torch.nn
+Module: Any = torch.nn.Module
 
 SPEC = InputSpec(size=(32, 32), resize="stretch", mean=(120.0,), std=(60.0,))
 Pictures = Callable[..., list[Any]]
@@ -94,7 +94,7 @@ def test_a_net_that_writes_to_itself_is_called_by_one_thread_and_the_plan_says_w
     assert again.choices == stored
 
 
-class Normalises(nn.Module):  # type: ignore[misc]
+class Normalises(Module):  # type: ignore[misc]
     """Normalises over the batch: an item's answer depends on its neighbours."""
 
     def forward(self, x: Any) -> Any:
@@ -113,7 +113,7 @@ def test_a_batch_whose_answers_differ_is_refused(monkeypatch: pytest.MonkeyPatch
         return Result([*larger, *laps], "wall")
 
     monkeypatch.setattr(choose_module, "race", planted)
-    items = [np.float32([value, 1]) for value in range(6)]
+    items = [np.array([value, 1], np.float32) for value in range(6)]
     chosen = choose_torch(Torch(Normalises(), device="cpu"), None, items, Wanted(2))
     assert chosen.batch_size == 1
     refused = [m for m in chosen.measurements if m["verdict"].startswith("refused")]
@@ -121,15 +121,15 @@ def test_a_batch_whose_answers_differ_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_batch_that_was_asked_for_and_is_wrong_refuses_to_start() -> None:
-    items = [np.float32([value, 1]) for value in range(6)]
+    items = [np.array([value, 1], np.float32) for value in range(6)]
     with pytest.raises(ModelError, match="no way to run 'Normalises' here gives the answers of the same module"):
         choose_torch(Torch(Normalises(), device="cpu"), None, items, Wanted(2, batch=4))
 
 
 def test_random_answers_cannot_be_compared() -> None:
-    class Dropped(nn.Module):  # type: ignore[misc]
+    class Dropped(Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:
-            return nn.functional.dropout(x, 0.5, training=True)
+            return torch.nn.functional.dropout(x, 0.5, training=True)
 
     chosen = choose_torch(Torch(Dropped(), device="cpu"), None, [np.ones(100, np.float32)] * 4, Wanted(2))
     assert (chosen.batch_size, chosen.model.concurrency) == (1, "one_at_a_time")
@@ -139,8 +139,8 @@ def test_random_answers_cannot_be_compared() -> None:
 
 
 def test_lowered_precision_is_compared_with_float32(nets: Any, pictures: Pictures) -> None:
-    for options in ({"dtype": "bfloat16"}, {"autocast": "bfloat16"}):
-        chosen = choose_torch(Torch(nets.make(), device="cpu", **options), SPEC, pictures(4), Wanted(1, batch=2))
+    for options in (Torch(nets.make(), dtype="bfloat16"), Torch(nets.make(), autocast="bfloat16")):
+        chosen = choose_torch(replace(options, device="cpu"), SPEC, pictures(4), Wanted(1, batch=2))
         assert chosen.choices["precision"] == "bf16"
         assert chosen.agreement is not None
         assert 0 < chosen.agreement.max_rel < 0.1

@@ -20,6 +20,7 @@ from penstock._spec import InputSpec
 from penstock.errors import Closed, ItemError
 
 torch = pytest.importorskip("torch")
+Module: Any = torch.nn.Module
 
 SPEC = InputSpec(mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0))
 Pictures = Callable[..., list[Any]]
@@ -41,7 +42,7 @@ def plain(module: Any, item: Any, spec: InputSpec) -> Any:
         return module(torch.from_numpy(normalised(item[None], spec, "float32")))[0].numpy()
 
 
-class Function(torch.nn.Module):  # type: ignore[misc]
+class Function(Module):  # type: ignore[misc]
     """A module around a function."""
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
@@ -50,6 +51,18 @@ class Function(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Any) -> Any:
         return self.fn(x)
+
+
+class Sees(Function):
+    """Notes what a function finds in its input, and gives the input back."""
+
+    def __init__(self, look: Callable[[Any], Any]) -> None:
+        super().__init__(look)
+        self.seen: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.seen.append(self.fn(x))
+        return x
 
 
 @pytest.mark.parametrize("options", [{}, {"channels_last": True}])
@@ -83,24 +96,31 @@ def test_the_input_is_what_the_spec_says(pictures: Pictures, spec: InputSpec, dt
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_memory_format_is_as_asked(pictures: Pictures, channels_last: bool) -> None:
-    seen: list[bool] = []
     form = torch.channels_last if channels_last else torch.contiguous_format
-    module = Function(lambda x: (seen.append(x.is_contiguous(memory_format=form)), x)[1])
-    predict(model_of(module, SPEC, channels_last=channels_last), pictures(2))
-    predict(model_of(module, channels_last=channels_last), [np.zeros((3, 4, 5), np.float32)] * 2)
-    assert seen == [True, True]
+    options = {"channels_last": channels_last}
+    for spec, items in ((SPEC, pictures(2)), (None, [np.zeros((3, 4, 5), np.float32)] * 2)):
+        model = model_of(Sees(lambda x: x.is_contiguous(memory_format=form)), spec, **options)
+        predict(model, items)
+        assert model._open_net().module.seen == [True]  # on a copy, where it was changed
 
 
 def test_ready_arrays_and_tensors_go_in_as_they_are() -> None:
     model = model_of(Function(lambda x: x))
-    items = [np.float64([1, 2]), torch.tensor([3.0, 4.0]), np.int32([5, 6]), [7, 8], np.float16([9, 10]), 11.5]
+    items = [
+        np.array([1, 2], np.float64),
+        torch.tensor([3.0, 4.0]),
+        np.array([5, 6], np.int32),
+        [7, 8],
+        np.array([9, 10], np.float16),
+        11.5,
+    ]
     rows = predict(model, items)
     assert [row.tolist() for row in rows] == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], 11.5]
     assert [row.dtype.name for row in rows] == ["float32", "float32", "int32", "int64", "float32", "float32"]
 
 
 def test_a_read_only_item_does_not_matter() -> None:
-    item = np.float32([1, 2])
+    item = np.array([1, 2], np.float32)
     item.flags.writeable = False
     assert predict(model_of(Function(lambda x: x + 1)), [item])[0].tolist() == [2, 3]
 
@@ -127,7 +147,7 @@ def test_a_picture_that_is_none_is_an_items_error(nets: Any) -> None:
     ],
 )
 def test_outputs_become_rows(answer: Callable[[Any], Any], row: Any) -> None:
-    (found,) = predict(model_of(Function(answer)), [np.float32([1, 2])])
+    (found,) = predict(model_of(Function(answer)), [np.array([1, 2], np.float32)])
     assert ({key: value.tolist() for key, value in found.items()} if isinstance(row, dict) else found.tolist()) == row
 
 
@@ -151,8 +171,8 @@ def test_rows_have_memory_of_their_own() -> None:
     buffer = torch.zeros(1, 2)
     model = model_of(Function(buffer.copy_))
     with model.worker() as run:
-        first = run([np.float32([1, 2])])[0]
-        run([np.float32([3, 4])])
+        first = run([np.array([1, 2], np.float32)])[0]
+        run([np.array([3, 4], np.float32)])
     assert first.tolist() == [1, 2]
 
 
@@ -161,31 +181,30 @@ def test_rows_have_memory_of_their_own() -> None:
     [({"dtype": "bfloat16"}, torch.bfloat16), ({"dtype": "float16"}, torch.float16), ({}, torch.float32)],
 )
 def test_a_lowered_dtype_is_of_weights_and_input(options: dict[str, Any], inside: Any) -> None:
-    seen: list[Any] = []
-    module = torch.nn.Sequential(torch.nn.Linear(2, 2), Function(lambda x: (seen.append(x.dtype), x)[1]))
-    (row,) = predict(model_of(module, **options), [np.float32([1, 2])])
-    assert seen == [inside]
+    seen = Sees(lambda x: x.dtype)
+    model = model_of(torch.nn.Sequential(torch.nn.Linear(2, 2), seen), **options)
+    (row,) = predict(model, [np.array([1, 2], np.float32)])
+    assert model._open_net().module[1].seen == [inside]
     assert row.dtype == (np.float16 if inside is torch.float16 else np.float32)
 
 
 def test_autocast_is_entered_in_every_thread() -> None:
     model = model_of(torch.nn.Linear(2, 2), autocast="bfloat16")
     with model.worker() as run, torch.autocast("cpu", enabled=False), ThreadPoolExecutor(1) as pool:
-        exact = run([np.float32([1 / 3, 1])])[0]
-        (other,) = pool.submit(predict, model, [np.float32([1 / 3, 1])]).result(30)
+        exact = run([np.array([1 / 3, 1], np.float32)])[0]
+        (other,) = pool.submit(predict, model, [np.array([1 / 3, 1], np.float32)]).result(30)
     assert not np.array_equal(exact, other)
     np.testing.assert_allclose(exact, other, rtol=0.02, atol=0.02)
 
 
 def test_each_thread_is_set_up_and_leaves_no_trace() -> None:
-    seen: list[tuple[bool, int]] = []
-    module = Function(lambda x: (seen.append((torch.is_inference_mode_enabled(), torch.get_num_threads())), x)[1])
+    module = Sees(lambda _: (torch.is_inference_mode_enabled(), torch.get_num_threads()))
     before = torch.get_num_threads()
     model = model_of(module, settings={"intra_threads": 3})
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: predict(model, [np.float32([1])]), range(4)))
-    predict(model, [np.float32([1])])
-    assert set(seen) == {(True, 3)}
+        list(pool.map(lambda _: predict(model, [np.array([1], np.float32)]), range(4)))
+    predict(model, [np.array([1], np.float32)])
+    assert set(module.seen) == {(True, 3)}
     assert torch.get_num_threads() == before
     assert not torch.is_inference_mode_enabled()
 

@@ -14,9 +14,10 @@ from penstock._models.torch_state import Snapshot
 from penstock._options import Torch
 
 torch = pytest.importorskip("torch")
+Module: Any = torch.nn.Module
 
 
-class Writer(torch.nn.Module):  # type: ignore[misc]
+class Writer(Module):  # type: ignore[misc]
     """Holds things of every kind, and writes to one of them."""
 
     def __init__(self, write: Callable[[Any], Any]) -> None:

@@ -97,8 +97,8 @@ def _load_script(path: Path) -> Any:
 def _load_export(path: Path) -> Any:
     torch = torch_module()
     try:
-        with _weights_only():
-            return torch.export.load(str(path))
+        with _weights_only(), path.open("rb") as file:
+            return torch.export.load(str(path) if path.suffix == ".pt2" else file)  # it warns of other suffixes
     except Exception as error:
         raise _holds_code(path, error) or refused(path, "torch", error) from error
 

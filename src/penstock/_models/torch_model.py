@@ -30,7 +30,7 @@ class TorchModel:
     def __init__(self, net: Net, spec: InputSpec | None = None, settings: Mapping[str, Any] | None = None) -> None:
         torch = torch_module()
         self.name = net.name
-        self.settings = {"concurrency": "concurrent", "intra_threads": 1} | dict(settings or {})
+        self.settings: dict[str, Any] = {"concurrency": "concurrent", "intra_threads": 1, **(settings or {})}
         self.concurrency: str = self.settings["concurrency"]
         self.device = net.device
         self.precision = net.precision
