@@ -8,6 +8,7 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,3 +52,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the real photos and models are not on this machine (../shared/data)")
     return path
+
+
+@pytest.fixture
+def nets(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module `torch_nets`, which can then be named in factory=, too."""
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("torch_nets")

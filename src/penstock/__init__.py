@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from penstock._api import run
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
-    from penstock._options import Augment, Batching, Ensemble, Limits, View, Workers
+    from penstock._options import Augment, Batching, Ensemble, Limits, Torch, View, Workers
     from penstock._session import Session
     from penstock._spec import InputSpec, OutputSpec, Spec
     from penstock._telemetry.report import Report
@@ -28,6 +28,7 @@ __all__ = [
     "Report",
     "Session",
     "Spec",
+    "Torch",
     "View",
     "Workers",
     "decode",
@@ -39,7 +40,7 @@ _HOMES = {
     "_api": ("run",),
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
-    "_options": ("Augment", "Batching", "Ensemble", "Limits", "View", "Workers"),
+    "_options": ("Augment", "Batching", "Ensemble", "Limits", "Torch", "View", "Workers"),
     "_session": ("Session",),
     "_spec": ("InputSpec", "OutputSpec", "Spec"),
     "_telemetry.report": ("Report",),

@@ -1,88 +1,32 @@
-"""What the user typed -> what the engine runs. All interpreting of arguments lives here."""
+"""A request -> what the engine runs: which spec holds, which steps an item goes through, which model answers."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock._branches import Earlier
 from penstock._contracts import Failure, Item, Model, Predict
 from penstock._engine.step import Rows, Step, run_step
-from penstock._options import Auto, Batching, Workers
+from penstock._options import Workers
 from penstock._plan import Part
+from penstock._request import Request, function_of, model_file, torch_source
 from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from penstock._models.choose import Chosen
 
 ItemFn = Callable[[Item | int, Any], Any]
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
 CHECKED = 16
 """Real items on which the answers of a model file are checked before they count."""
-DEVICES = ("auto", "cpu")
-PRECISIONS = ("f32", "bf16", "f16")
-RUNTIMES = ("auto", "onnxruntime", "openvino")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The keywords that `run` and `Session` share, as they were given."""
-
-    model: Any
-    spec: Any = None
-    preset: str | None = None
-    labels: Any = None
-    top_k: int | None = None
-    stages: Sequence[Any] = ()
-    post: Any = None
-    batch: Batching | int | Auto = "auto"
-    threads: int | Auto = "auto"
-    runtime: str = "auto"
-    precision: str = "f32"
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be, before any work."""
-        for name, value, known in (
-            ("device", self.device, DEVICES),
-            ("precision", self.precision, PRECISIONS),
-            ("runtime", self.runtime, RUNTIMES),
-        ):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is not known here; use one of {', '.join(known)}.")
-        if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
-            raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
-        _ = self.batching  # checks itself
-        for stage in self.stages:
-            if not isinstance(stage, Workers) and not callable(stage):
-                raise UsageError(f"stages: {stage!r} is neither a function nor Workers(function, n).")
-        if self.post is not None and not isinstance(self.post, Workers) and not callable(self.post):
-            raise UsageError(f"post: {self.post!r} is neither a function nor Workers(function, n).")
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what decides about the answers, whatever the model is, as JSON values."""
-        from penstock._models.source_hash import describe
-
-        return {
-            "stages": [describe(_function(stage)) for stage in self.stages],
-            "post": None if self.post is None else describe(_function(self.post)),
-            "precision": self.precision,
-        }
-
-    @property
-    def batching(self) -> Batching:
-        """The batching, with a plain number taken as its max_size."""
-        return self.batch if isinstance(self.batch, Batching) else Batching(max_size=self.batch)
-
-    @property
-    def model_path(self) -> Path | None:
-        """The model file, or None for a callable."""
-        return Path(self.model) if isinstance(self.model, (str, os.PathLike)) else None
 
 
 class Recipe:
@@ -97,22 +41,25 @@ class Recipe:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self.request = request
         self._positional = positional
-        self._file = _model_file(request)
+        self._file = model_file(request)
+        self._calls = self._file is None and request.torch is None
         self.spec = self._find_spec()
+        self._torch = torch_source(request)
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
     def _find_spec(self) -> Spec | None:
         r = self.request
         said = r.spec is not None or r.preset is not None
-        if self._file is None and not said:
+        if self._calls and not said:
             if r.labels is not None or r.top_k is not None:
                 raise UsageError("labels and top_k belong to a spec; give spec= or preset= too, or leave them out.")
             return None
-        prepared = self._file is not None and not said and (self._positional or r.stages)
-        if prepared and not spec_beside(self._file or "") and r.labels is None and r.top_k is None:
+        prepared = not said and (self._positional or r.stages)
+        beside = self._file is not None and spec_beside(self._file)
+        if prepared and not beside and r.labels is None and r.top_k is None:
             return None  # what the user prepared goes to the model as it is
         found = find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
-        return resolve(found, None if self._file is None else _input_shape(self._file))
+        return resolve(found, None if self._file is None or r.torch else _input_shape(self._file))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
@@ -129,6 +76,8 @@ class Recipe:
         return choose_decoder()
 
     def _describe_model(self) -> dict[str, Any]:
+        if self._torch is not None:
+            return self._torch.describe()
         if self._file is None:
             from penstock._models.source_hash import describe
 
@@ -195,20 +144,24 @@ class Recipe:
         Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
         """
         self._refuse_other_choices(choices or {})
-        if self._file is None:
+        if self._calls:
             return self._load_callable(choices or {})
-        from penstock._models.choose import Wanted, choose, load_as
-
-        spec = None if self.spec is None else self.spec.input
-        samples = probes(self.before(), entries, CHECKED)
-        if choices is not None:
-            chosen = load_as(self._file, spec, choices, samples, self.threads)
-        else:
-            r = self.request
-            wanted = Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
-            chosen = choose(self._file, spec, samples, wanted)
+        chosen = self._chosen(probes(self.before(), entries, CHECKED), choices)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
         return Loaded(chosen.model, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
+
+    def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
+        from penstock._models import choose, torch_choose
+
+        r, spec = self.request, None if self.spec is None else self.spec.input
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
+        if self._torch is not None:
+            if choices is not None:
+                return torch_choose.load_torch_as(self._torch, spec, choices, items, self.threads)
+            return torch_choose.choose_torch(self._torch, spec, items, wanted)
+        if choices is not None:
+            return choose.load_as(r.model, spec, choices, items, self.threads)
+        return choose.choose(r.model, spec, items, wanted)
 
     def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
         """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
@@ -256,7 +209,7 @@ class Recipe:
 
     def interpreting(self, output: OutputSpec) -> list[Part]:
         """Return the step that makes an output of a row; a callable's row is kept as it is."""
-        if self._file is None and output.task == "raw":
+        if self._calls and output.task == "raw":
             return []
         from penstock._postprocess import make
 
@@ -273,8 +226,8 @@ class Recipe:
 def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) -> Part:
     """Return the step that calls the user's `post(item, output)`."""
     own = _own_workers(post) if isinstance(post, Workers) else None
-    fn = wrapped(_with_item(_function(post)))
-    return Part(Step.of(_name(_function(post)), fn, takes_item=True), own)
+    fn = wrapped(_with_item(function_of(post)))
+    return Part(Step.of(_name(function_of(post)), fn, takes_item=True), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,24 +258,6 @@ class Ready:
     close: Callable[[], None]
 
 
-def _model_file(request: Request) -> Path | None:
-    path = request.model_path
-    if path is None:
-        if not callable(request.model) and not hasattr(request.model, "predict"):
-            raise UsageError(
-                f"model={request.model!r} is no model: give the path of an .onnx file, a function predict(batch), "
-                "or an object with a method predict(batch)."
-            )
-        if request.runtime != "auto" or request.precision != "f32":
-            raise UsageError("runtime and precision choose how a model file is run; a callable decides that itself.")
-        return None
-    if path.suffix.lower() != ".onnx":
-        raise UsageError(f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx.")
-    if not path.is_file():
-        raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")
-    return path
-
-
 def _input_shape(path: Path) -> Sequence[int | str | None] | None:
     """Return the shape that the model in the file takes, batch first."""
     from penstock._models.candidates import ports_of
@@ -342,11 +277,6 @@ def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:
             yield ceiling.under(predict)
 
     return bind
-
-
-def _function(fn: Any) -> Callable[..., Any]:
-    found: Callable[..., Any] = fn.fn if isinstance(fn, Workers) else fn
-    return found
 
 
 def _name(fn: Callable[..., Any]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from penstock._adapt import Request
 from penstock._options import Auto, Batching, Limits
+from penstock._request import Request
 from penstock._telemetry.progress import Mode
 from penstock._telemetry.report import Report
 from penstock.errors import UsageError
@@ -42,8 +42,9 @@ def run(  # noqa: PLR0913 - one of the three heads
     Args:
         source: a folder of pictures, a glob, a table (.csv, .jsonl, .parquet) with a path column, a list of paths,
             "-" (paths on stdin), or any iterable (ids are positions, items pass unchanged).
-        model: an .onnx file, a function `predict(batch)`, or an object with such a method. `batch` is a list in item
-            order, or one array (N, ...) when a spec is given; it returns N rows (list, array, or dict of arrays).
+        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
+            `predict(batch)`, or an object with such a method. `batch` is a list in item order, or one array (N, ...)
+            when a spec is given; it returns N rows (list, array, or dict of arrays).
         out: a folder (one JSON an item), or a name ending in .jsonl, .parquet or .sqlite.
         spec: how the model wants its input and what its output means: a TOML file, a `Spec`, or None for MODEL.toml.
         preset: "imagenet" or "inception" in the place of a spec.
@@ -55,7 +56,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         threads: threads that share the work, or "auto" (the CPU budget).
         runtime: "auto" (measured), "onnxruntime" or "openvino".
         precision: "f32", or "bf16"/"f16" where the runtime has it.
-        device: "auto" or "cpu".
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
         limits: `Limits(item_timeout_s, max_bytes)`.
         max_failures: how many items may fail: a number, a share of the planned ones ("1%"), or None for no limit.
         order: True: results in input order. False: as they are done.
@@ -97,6 +98,7 @@ def retry_arguments(out: Path) -> dict[str, Any]:
 
     Raises UsageError where the job was begun with functions, which only the program that has them can pass again.
     """
+    from penstock._command import restored
     from penstock._job import COMMAND, job_folder
     from penstock._sinks.ledger import Ledger
 
@@ -110,4 +112,4 @@ def retry_arguments(out: Path) -> dict[str, Any]:
             f"The job at {out} was begun with functions or an iterable; run the failed items again from the program "
             "that has them: penstock.run(..., retry=True)."
         )
-    return dict(command)
+    return restored(command)

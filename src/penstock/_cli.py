@@ -90,8 +90,13 @@ class _Version(argparse.Action):
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder, glob, table with a path column, or - for stdin")
     parser.add_argument(
-        "--model", required=True, action="append", metavar="M", help="model file (.onnx); several: NAME=FILE for each"
+        "--model",
+        required=True,
+        action="append",
+        metavar="M",
+        help="model file (.onnx, .pt, .pth, .ts, .pt2); several: NAME=FILE for each",
     )
+    parser.add_argument("--factory", metavar="PKG:MAKE", help="what makes the module of a torch state dict")
     parser.add_argument("--out", required=True, type=Path, help="folder, or NAME.jsonl, .parquet, .sqlite")
     what = parser.add_argument_group("how the model wants its input, and what its output means")
     what.add_argument("--spec", action="append", metavar="FILE", help="spec in TOML (default: beside the model)")
@@ -162,13 +167,33 @@ def _run(given: argparse.Namespace) -> int:
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
     options |= {name: _by_model(f"--{name}", getattr(given, name)) for name in ("model", "spec", "preset", "labels")}
     limits = Limits(item_timeout_s=given.item_timeout)
+    if given.factory is not None:
+        options["model"] = _made_by(given.factory, options["model"])
     return _show(run(given.source, limits=limits, progress=_progress(given), **options), given)
 
 
 def _retry(given: argparse.Namespace) -> int:
     from penstock._api import retry_arguments, run
 
-    return _show(run(**retry_arguments(given.out), out=given.out, retry=True, progress=_progress(given)), given)
+    arguments = retry_arguments(given.out)
+    sys.path.insert(0, "")  # a factory's module is found where the command is typed
+    return _show(run(**arguments, out=given.out, retry=True, progress=_progress(given)), given)
+
+
+def _made_by(factory: str, model: Any) -> Any:
+    """Return a state dict file, or the one of several model files, with the factory that makes its module.
+
+    The factory's module is found where the command is typed, as with `python -m`.
+    """
+    from penstock._options import Torch
+    from penstock.errors import UsageError
+
+    if isinstance(model, dict):
+        raise UsageError(
+            "--factory belongs to one model; for several, call penstock.run with model={name: Torch(...)}."
+        )
+    sys.path.insert(0, "")
+    return Torch(model, factory=factory)
 
 
 def _show(report: Report, given: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 from penstock.errors import UsageError
 
 Auto = Literal["auto"]
+TORCH_DTYPES = ("float32", "bfloat16", "float16")
+TORCH_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +130,41 @@ class Workers:
             raise UsageError(f"Workers({self.fn!r}): the first argument must be callable.")
         if self.n != "auto" and (not isinstance(self.n, int) or self.n < 1):
             raise UsageError(f'Workers({self.fn!r}, {self.n!r}): give a number of threads >= 1, or "auto".')
+
+
+@dataclass(frozen=True, slots=True)
+class Torch:
+    """A torch model and how it is run: `model=Torch("weights.pt", factory="nets:make")`.
+
+    source: an `nn.Module`; a TorchScript file (.pt, .pth, .ts); a `torch.export` file (.pt2); or the file of a state
+    dict, then with `factory`: a function without arguments that makes the module, or its name "pkg.module:make" (no
+    other code is named, and a pickle that holds code is refused). device: "cpu", "cuda", "cuda:1", or "auto" (where
+    the module is, else the first GPU there is, else the CPU). dtype: of weights and input: "float32", or lowered, as
+    the user asks: "bfloat16", "float16". channels_last: NHWC memory, in which pictures are decoded. autocast:
+    "bfloat16" or "float16", where torch thinks it safe. compile: through `torch.compile`, then called by one thread.
+
+    A module that has to be changed for it (moved, converted) is copied; else its weights are shared with you.
+    """
+
+    source: Any
+    factory: str | Callable[[], Any] | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    channels_last: bool = False
+    autocast: str | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not isinstance(self.device, str) or not TORCH_DEVICE.fullmatch(self.device):
+            raise UsageError(f'Torch(device={self.device!r}): give "auto", "cpu", "cuda" or "cuda:N".')
+        if self.dtype not in TORCH_DTYPES:
+            raise UsageError(f"Torch(dtype={self.dtype!r}): give one of {', '.join(TORCH_DTYPES)}.")
+        if self.autocast not in (None, *TORCH_DTYPES[1:]):
+            raise UsageError(f"Torch(autocast={self.autocast!r}): give one of {', '.join(TORCH_DTYPES[1:])}, or None.")
+        if self.factory is not None and not callable(self.factory):
+            module, colon, name = str(self.factory).partition(":")
+            if not (module and colon and name):
+                raise UsageError(
+                    f'Torch(factory={self.factory!r}): give "pkg.module:make", or a function without arguments.'
+                )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstock._adapt import Recipe, Request
+from penstock._adapt import Recipe
 from penstock._augmented import Augmented
 from penstock._options import Augment, Ensemble
+from penstock._request import Request
 from penstock._several import Several
 
 AnyRecipe = Recipe | Several | Augmented

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from itertools import chain, islice
 from typing import Any, Self, cast
 
-from penstock._adapt import Ready, Request
+from penstock._adapt import Ready
 from penstock._contracts import Failure
 from penstock._engine.chunks import one_by_one
 from penstock._engine.parcel import Parcel
@@ -17,6 +17,7 @@ from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
 from penstock._plan import stages_of, window_of
 from penstock._recipes import recipe_of
+from penstock._request import Request
 from penstock.errors import Closed, ItemError
 
 PROBES = 16
@@ -31,7 +32,8 @@ class Session:
     until `close`. Use it as a context manager.
 
     Args:
-        model: an .onnx file, a function `predict(batch)`, or an object with such a method.
+        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
+            `predict(batch)`, or an object with such a method.
         spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
         preset: "imagenet" or "inception".
         stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.
@@ -41,7 +43,7 @@ class Session:
             called by one thread at a time unless threads are given as a number.
         runtime: "auto", "onnxruntime" or "openvino".
         precision: "f32" unless asked otherwise.
-        device: "auto" or "cpu".
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
 
     Raises:
         UsageError: the request cannot be carried out as it stands.
@@ -62,7 +64,7 @@ class Session:
         precision: str = "f32",
         device: str = "auto",
     ) -> None:
-        """Check the request; nothing is loaded or started before the first items come."""
+        """Check the request; no worker is started before the first items come."""
         request = Request(
             model=model,
             spec=spec,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from penstock._adapt import Request
 from penstock._branches import encoding
 from penstock._budget import Budget
+from penstock._command import stored
 from penstock._contracts import Source
 from penstock._drive import Drive, Orders
 from penstock._engine.chunks import chosen, listed, positional
@@ -23,6 +22,7 @@ from penstock._job import CHOICES, COMMAND, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
 from penstock._recipes import AnyRecipe, recipe_of
+from penstock._request import Request
 from penstock._several import Several
 from penstock._sinks.opening import open_sink
 from penstock._sources.duplicates import check_duplicates
@@ -58,7 +58,7 @@ def carry_out(request: Request, call: Call) -> Report:
     task = Task(source, recipe_of(request, positional=source.positional, partial=True), retry=call.retry)
     with Interrupts() as interrupts, Job(call.out, open_sink, fresh=call.fresh) as job:
         planned = task.list_items(job, order=call.order)
-        job.remember(COMMAND, _command(call.source, request, order=call.order))
+        job.remember(COMMAND, stored(call.source, request, order=call.order))
         todo = task.count_todo(job, planned)
         orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo)
         drive = Drive(job, orders, interrupts)
@@ -129,34 +129,3 @@ class Task:
             return chosen(values, job.ledger.failed_positions())
         n = job.ledger.contiguous()
         return positional(values, job.ledger.settled() if n is None else range(n))
-
-
-def _command(source: Any, request: Request, *, order: bool) -> dict[str, Any] | None:
-    """Return what `penstock retry` needs to run the job again, or None where it holds functions or an iterable."""
-    try:
-        names = request.model.keys() if isinstance(request.model, Mapping) else ()
-        model, spec, labels = (_absolute(value, names) for value in (request.model, request.spec, request.labels))
-    except TypeError:
-        return None
-    if request.stages or request.post is not None or source == "-" or not isinstance(source, (str, Path)):
-        return None
-    return {
-        "source": str(Path(source).absolute()),
-        "model": model,
-        "spec": spec,
-        "preset": request.preset,
-        "labels": labels,
-        "top_k": request.top_k,
-        "batch": request.batching.max_size,
-        "threads": request.threads,
-        "runtime": request.runtime,
-        "precision": request.precision,
-        "order": order,
-    }
-
-
-def _absolute(value: Any, names: Collection[str]) -> Any:
-    """Return a path, or a path for each model, as a program in another folder needs it. Raises TypeError for others."""
-    if isinstance(value, Mapping) and all(name in names for name in value):
-        return {name: _absolute(path, ()) for name, path in value.items()}
-    return None if value is None else os.fspath(Path(value).absolute())

@@ -34,6 +34,17 @@ def photos(shared_data: Path) -> Callable[[int, int], list[Array]]:
 
 
 @pytest.fixture(scope="session")
+def pictures() -> Callable[..., list[Array]]:
+    """Give pictures(n, height, width): n pictures of noise, uint8 (height, width, 3), the same on every call."""
+
+    def make(n: int, height: int = 32, width: int = 32) -> list[Array]:
+        rng = np.random.default_rng(n)
+        return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(n)]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def lines(shared_data: Path) -> Callable[[int], list[Array]]:
     """Give lines(n): n real text lines as uint8 RGB (32, W, 3), W different, narrow ones for speed."""
     cv2 = pytest.importorskip("cv2")

@@ -202,7 +202,8 @@ def test_what_was_chosen_is_loaded_again_exactly(job: Any) -> None:
     choices = json.loads(json.dumps(chosen.choices))
     again = load_as(path, spec, choices, items, 2)
     assert again.choices == chosen.choices
-    assert again.model.settings | choices["settings"] == again.model.settings
+    model: Any = again.model
+    assert model.settings | choices["settings"] == model.settings
     assert again.batch_size == chosen.batch_size
     with again.model.worker() as predict:
         assert len(predict(items)) == 5
@@ -237,7 +238,8 @@ def test_onnx_runtime_alone_and_without_onnx(job: Any, monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     chosen = closing(choose(path, spec, items, Wanted(threads=2)))
     assert chosen.choices["runtime"] == "onnxruntime"
-    assert chosen.model.normalises == "numpy"
+    model: Any = chosen.model
+    assert model.normalises == "numpy"
 
 
 def test_a_lower_precision_reports_its_agreement(job: Any) -> None:
@@ -282,7 +284,8 @@ def test_without_any_item_the_reference_itself_is_given(job: Any) -> None:
     path, spec, _ = job
     chosen = closing(choose(path, spec, [], Wanted(threads=2, runtime="openvino")))
     assert chosen.agreement is None
-    assert chosen.model.settings["in_graph"] is False
+    model: Any = chosen.model
+    assert model.settings["in_graph"] is False
     assert closing(load_as(path, spec, chosen.choices, [], 2)).agreement is None
 
 

@@ -16,6 +16,8 @@ from penstock._models.race import Lap, Result, clock_of, race
 class Planted:
     """A model whose rate at each batch size is known, by CPU time; the clock shows the share `busy` of it."""
 
+    concurrency = "concurrent"
+
     def __init__(self, rates: dict[int, float], batch_size: int | None = None, busy: float = 1.0) -> None:
         self.rates = rates
         self.batch_size = batch_size
@@ -103,3 +105,31 @@ def test_on_a_machine_that_others_use_cpu_time_decides() -> None:
     assert result.clock == "cpu"
     assert winner(result) is cheap
     assert clock_of([]) == "wall"
+
+
+class Alone(Planted):
+    """A model that one thread calls."""
+
+    concurrency = "one_at_a_time"
+
+
+class OnGpu(Alone):
+    """The same, on a device of its own."""
+
+    device = "cuda:0"
+
+
+def test_one_thread_with_the_runtimes_own_behind_it_must_be_worth_a_stage_of_its_own() -> None:
+    assert winner(race(laps(shared := Planted({1: 100}), Alone({1: 109})), ITEMS, 2, try_batches=False)) is shared
+    assert winner(race(laps(Planted({1: 100}), alone := Alone({1: 115})), ITEMS, 2, try_batches=False)) is alone
+
+
+def test_who_waits_for_one_thread_or_a_gpu_says_nothing_about_the_machine() -> None:
+    assert race(laps(Alone({1: 100}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"
+    assert race(laps(Planted({1: 100}), Alone({1: 150}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"
+
+
+def test_a_gpu_gets_larger_batches() -> None:
+    gpu = OnGpu({1: 1000, 4: 2000, 16: 4000, 64: 5000})
+    assert race(laps(gpu), ITEMS, 2, try_batches=True).laps[0].batch == 64
+    assert set(gpu.measured) == {1, 4, 16, 64}

@@ -97,7 +97,7 @@ class Batcher:
         except PenstockError:
             raise
         except Exception as error:
-            raise ItemError(f"{self.name} failed on {batch.dtype} {batch.shape}: {_first_lines(error)}") from error
+            raise ItemError(f"{self.name} failed on {batch.dtype} {batch.shape}: {first_lines(error)}") from error
 
     def _declared(self) -> list[bool] | None:
         cuts = [has_rows(self._port, output) for output in self._ports.outputs]
@@ -129,6 +129,7 @@ def _rows_of(output: Any) -> int:
     return -1 if isinstance(output, np.ndarray) and output.ndim == 0 else len(output)
 
 
-def _first_lines(error: BaseException) -> str:
+def first_lines(error: BaseException) -> str:
+    """Return the first three lines of what an error says, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or repr(error)

@@ -150,7 +150,7 @@ def _refuse_others(thing: Any) -> None:
     is_class = inspect.isclass(thing)
     if not callable(getattr(thing, "predict", None)) and (is_class or not callable(thing)):
         raise UsageError(
-            f"{thing!r} is no model: give a path to an .onnx file, a function predict(batch), "
+            f"{thing!r} is no model: give a path to an .onnx or .pt file, an nn.Module, a function predict(batch), "
             "or a class or object with a method predict(batch)."
         )
     if is_class and _needs_arguments(thing):

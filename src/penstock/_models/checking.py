@@ -12,7 +12,7 @@ from typing import Any
 from penstock._contracts import Model, Predict
 from penstock._models.agreement import Agreement, compare
 from penstock._models.candidates import reference_candidate
-from penstock._models.drill import rows_of_all
+from penstock._models.drill import callers_of, rows_of_all
 from penstock._spec import InputSpec
 from penstock.errors import ItemError, ModelError
 
@@ -46,33 +46,40 @@ def reference(path: str | os.PathLike[str], spec: InputSpec | None) -> Iterator[
 
 
 def truth_of(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence[Any]) -> Truth:
-    """Return the reference's rows for `items`, or for the first of them that fit into REFERENCE_S.
+    """Return the rows of the `reference` for `items`, as `truth_by` does."""
+    with reference(path, spec) as predict:
+        return truth_by(predict, items, f"one plain, single-threaded {reference_candidate().runtime} session")
 
-    Items that the reference cannot run are left out: they fail in the run, each for itself. Raises ModelError where it
-    can run none of them.
+
+def truth_by(predict: Predict, items: Sequence[Any], said: str) -> Truth:
+    """Return the rows that `predict` gives for `items`, one by one, or for the first that fit into REFERENCE_S.
+
+    Items that it cannot run are left out: they fail in the run, each for itself. Raises ModelError where it can run
+    none of them.
     """
     kept: list[Any] = []
     rows: list[Any] = []
     errors: list[ItemError] = []
     begun = time.perf_counter()
-    with reference(path, spec) as predict:
-        for item in items:
-            try:
-                rows.extend(predict([item]))
-                kept.append(item)
-            except ItemError as error:
-                errors.append(error)
-            if len(kept) >= MIN_CHECKED and time.perf_counter() - begun > REFERENCE_S:
-                break
+    for item in items:
+        try:
+            rows.extend(predict([item]))
+            kept.append(item)
+        except ItemError as error:
+            errors.append(error)
+        if len(kept) >= MIN_CHECKED and time.perf_counter() - begun > REFERENCE_S:
+            break
     if errors and not kept:
         raise ModelError(f"the model ran none of the first {len(errors)} items: {errors[0]}") from errors[0]
-    return Truth(kept, rows, f"one plain, single-threaded {reference_candidate().runtime} session")
+    return Truth(kept, rows, said)
 
 
 def check(model: Model, truth: Truth, threads: int, batch: int = 1) -> Agreement:
     """Return how the model agrees with the truth when `threads` threads each run all items at the same time.
 
+    A model that only one thread may call is run by one.
+
     Some faults are drawn at random for each compile, so this is asked of every loaded model, not of a kind of model.
     """
-    answers = rows_of_all(model, truth.items, threads, batch)
-    return compare([row for rows in answers for row in rows], truth.rows * threads)
+    answers = rows_of_all(model, truth.items, callers_of(model, threads), batch)
+    return compare([row for rows in answers for row in rows], truth.rows * len(answers))

@@ -10,8 +10,9 @@ from typing import Any
 
 from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
-from penstock._models.candidates import Candidate, RuntimeModel, candidates, installed, reference_candidate, usable
+from penstock._models.candidates import Candidate, candidates, installed, reference_candidate, usable
 from penstock._models.checking import Truth, check, truth_of
+from penstock._models.contender import Contender, Runnable
 from penstock._models.race import Clock, Lap, Result, race
 from penstock._options import Auto
 from penstock._spec import InputSpec
@@ -39,7 +40,7 @@ class Chosen:
     the reference itself, which needs no check.
     """
 
-    model: RuntimeModel
+    model: Runnable
     batch_size: int
     choices: dict[str, Any]
     agreement: Agreement | None
@@ -56,9 +57,9 @@ def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence
     Raises UsageError or MissingDependency for what cannot be, ModelError where no way to run the file is right.
     """
     runtimes = usable(wanted.runtime, wanted.precision)
-    choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    choice = Choice(path, spec, wanted, truth_of(path, spec, items))
     if not items:
-        return choice.reference()
+        return choice.take(reference_candidate())
     try:
         choice.load(candidates(path, runtimes, wanted.precision, wanted.threads))
         return choice.fastest()
@@ -81,9 +82,9 @@ def load_as(
     candidate = Candidate(choices["runtime"], choices["precision"], dict(choices["settings"]))
     _refuse_other_installation(candidate, choices["version"], spec)
     wanted = Wanted(threads, candidate.runtime, candidate.precision, choices["batch"])
-    choice = _Choice(path, spec, wanted, truth_of(path, spec, items))
+    choice = Choice(path, spec, wanted, truth_of(path, spec, items))
     if not items:
-        return choice.reference()
+        return choice.take(reference_candidate())
     try:
         choice.load([candidate])
         return choice.first()
@@ -91,11 +92,14 @@ def load_as(
         choice.close()
 
 
-class _Choice:
-    """A choice in the making: owns the models it loaded until one is chosen."""
+class Choice:
+    """A choice in the making: owns the models it loaded until one is chosen.
 
-    def __init__(self, path: str | os.PathLike[str], spec: InputSpec | None, wanted: Wanted, truth: Truth) -> None:
-        self._path = path
+    `source` is what its contenders load: the path of a file, or a `Net` of torch's.
+    """
+
+    def __init__(self, source: Any, spec: InputSpec | None, wanted: Wanted, truth: Truth) -> None:
+        self._source = source
         self._spec = spec
         self._wanted = wanted
         self._truth = truth
@@ -106,13 +110,13 @@ class _Choice:
         self._refused: list[dict[str, Any]] = []
         self._wrong: list[str] = []
         self._errors: list[PenstockError] = []
-        self._loaded: list[RuntimeModel] = []
+        self._loaded: list[Runnable] = []
 
-    def load(self, tried: list[Candidate]) -> None:
+    def load(self, tried: Sequence[Contender]) -> None:
         """Load and check every candidate; keep the right ones. Raises where there is none."""
         for candidate in tried:
             try:
-                model = candidate.load(self._path, self._spec)
+                model = candidate.load(self._source, self._spec)
             except PenstockError as error:
                 self._errors.append(error)
                 self._refused.append(_tried(candidate, self._first_batch, f"not loaded: {error}"))
@@ -138,10 +142,9 @@ class _Choice:
             raise self._nothing_right()
         return self._chosen(self._laps[0], Result([], "wall"))
 
-    def reference(self) -> Chosen:
-        """Return the reference itself, for when there is nothing to check another model on."""
-        candidate = reference_candidate()
-        lap = Lap(candidate, candidate.load(self._path, self._spec), self._first_batch)
+    def take(self, candidate: Contender) -> Chosen:
+        """Return `candidate` as it is, for when there is nothing to check it on: then it should be the reference."""
+        lap = Lap(candidate, candidate.load(self._source, self._spec), self._first_batch)
         return Chosen(lap.model, lap.batch, _choices(lap), None, self._truth.said)
 
     def close(self) -> None:
@@ -181,7 +184,7 @@ class _Choice:
             return self._errors[0]
         tried = "\n  ".join([*self._wrong, *map(str, self._errors)])
         return ModelError(
-            f"no way to run {os.fspath(self._path)!r} here gives the answers of {self._truth.said} on "
+            f"no way to run {str(self._source)!r} here gives the answers of {self._truth.said} on "
             f"{len(self._truth.items)} items:\n  {tried}\nTry another runtime= or precision=, or another version of it."
         )
 
@@ -191,16 +194,16 @@ def _choices(lap: Lap) -> dict[str, Any]:
         "runtime": lap.candidate.runtime,
         "version": lap.model.version,
         "precision": lap.candidate.precision,
-        "settings": lap.candidate.settings,
+        "settings": dict(lap.candidate.settings),
         "batch": lap.batch,
     }
 
 
-def _tried(candidate: Candidate, batch: int, verdict: str, agreement: Agreement | None = None) -> dict[str, Any]:
+def _tried(candidate: Contender, batch: int, verdict: str, agreement: Agreement | None = None) -> dict[str, Any]:
     return {
         "runtime": candidate.runtime,
         "precision": candidate.precision,
-        "settings": candidate.settings,
+        "settings": dict(candidate.settings),
         "batch": batch,
         "items_per_s": None,
         "clock": None,

@@ -44,6 +44,11 @@ def side_by_side(
     return [future.result(0) for future in futures]
 
 
+def callers_of(model: Model, threads: int) -> int:
+    """Return how many of `threads` threads may call the model at once: all, or one."""
+    return threads if model.concurrency == "concurrent" else 1
+
+
 def rows_of_all(model: Model, items: Sequence[Any], threads: int, batch: int) -> list[list[Any]]:
     """Return the rows of all `items` from each of `threads` workers that run at the same time."""
     return side_by_side(model, threads, lambda predict, _: in_batches(predict, items, batch))
@@ -68,14 +73,16 @@ class Pace:
 def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> Pace:
     """Return the pace of `threads` workers together, over `slot_s` and at least one call each.
 
+    Of a model that only one thread may call, the others are idle, or the runtime's own.
+
     Items of one shape cost the same; where shapes differ, whole passes over all of them are timed, or candidates would
     be compared on different items.
     """
-    alike = same_shape(items)
+    alike, callers = same_shape(items), callers_of(model, threads)
     cpu_started: list[float] = []
 
     def run(predict: Predict, place: int) -> tuple[int, float, float]:
-        begin = place * len(items) // threads
+        begin = place * len(items) // callers
         done, started = 0, time.perf_counter()
         while True:
             predict([items[(begin + done + k) % len(items)] for k in range(batch)])
@@ -84,7 +91,7 @@ def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: f
             if spent >= slot_s and (alike or done >= len(items)):
                 return done, spent, time.process_time()
 
-    ended = side_by_side(model, threads, run, lambda: cpu_started.append(time.process_time()))
+    ended = side_by_side(model, callers, run, lambda: cpu_started.append(time.process_time()))
     cpu_s = max(cpu_end for _, _, cpu_end in ended) - cpu_started[0]
     total = sum(done for done, _, _ in ended)
     return Pace(sum(done / spent for done, spent, _ in ended), total * threads / max(cpu_s, 1e-9))

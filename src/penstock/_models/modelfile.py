@@ -42,7 +42,7 @@ class ModelFile:
             ) from None
         except (IsADirectoryError, PermissionError) as error:
             raise UsageError(f"model {str(where)!r} cannot be read: {error.strerror}. Give the .onnx file.") from error
-        _refuse_lookalikes(where, data)
+        refuse_lookalikes(where, data)
         return cls(where, data)
 
     @property
@@ -76,11 +76,12 @@ def refused(path: Path, runtime: str, error: BaseException) -> ModelError:
     said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return ModelError(
         f"model {str(path)!r} could not be loaded by {runtime}: {said} "
-        "If the file is truncated or no ONNX model, get it again; if an operator is unknown, update the runtime."
+        "If the file is truncated or of another kind, get it again; if an operator is unknown, update the runtime."
     )
 
 
-def _refuse_lookalikes(path: Path, data: bytes) -> None:
+def refuse_lookalikes(path: Path, data: bytes) -> None:
+    """Raise ModelError where the (first) bytes of a file plainly are no model's, saying what they are."""
     if not data:
         raise ModelError(f"model {str(path)!r} is empty (0 bytes). Copy or download it again.")
     if data.startswith(b"version https://git-lfs"):
@@ -90,11 +91,16 @@ def _refuse_lookalikes(path: Path, data: bytes) -> None:
 
 
 def _digest_of(path: Path, model: Path) -> bytes:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+        return bytes.fromhex(sha256_of(path))
     except FileNotFoundError:
         raise ModelError(f"model {str(model)!r} keeps its weights in {path.name!r}, which is not beside it.") from None
-    return digest.digest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex, without holding them all."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

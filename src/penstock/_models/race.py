@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from penstock._models.candidates import Candidate, RuntimeModel
+from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import Pace, pace, same_shape
 
 Clock = Literal["wall", "cpu"]
 BATCHES = (1, 2, 4, 8)
+BATCHES_GPU = (1, 4, 16, 64)
 LONGEST_CALL_S = 0.25
 """Batches whose call would take longer are not tried: such models gain nothing from them on a CPU."""
+ALONE = 0.9
+"""What a model that one thread calls is worth on a CPU: a stage of its own costs the pipeline 5 to 12 %."""
 CLOSE = 0.98
 """Rates from this share of the best on count as equal; then the smaller batch wins, then the earlier candidate."""
 
@@ -42,8 +45,8 @@ HEAT_S = 1.0
 class Lap:
     """One candidate, loaded, at one batch size, with the paces it made so far."""
 
-    candidate: Candidate
-    model: RuntimeModel
+    candidate: Contender
+    model: Runnable
     batch: int
     paces: list[Pace] = field(default_factory=list)
 
@@ -51,6 +54,24 @@ class Lap:
     def busy(self) -> float:
         """The share of its CPUs that it got, in the median."""
         return statistics.median(pace.wall / pace.cpu for pace in self.paces)
+
+    @property
+    def fills_cpus(self) -> bool:
+        """Whether it has a thread for every CPU and nothing but CPUs to work on."""
+        return self.model.concurrency == "concurrent" and self._on_cpu
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes worth a try."""
+        return BATCHES if self._on_cpu else BATCHES_GPU
+
+    @property
+    def _on_cpu(self) -> bool:
+        return bool(getattr(self.model, "device", "cpu") == "cpu")
+
+    def worth(self, clock: Clock) -> float:
+        """Return its rate, less what calling it from one thread costs the other stages."""
+        return self.rate(clock) * (ALONE if self._on_cpu and self.model.concurrency != "concurrent" else 1.0)
 
     def rate(self, clock: Clock) -> float:
         """Return its items a second, by the clock or by CPU time.
@@ -93,13 +114,14 @@ def clock_of(laps: Sequence[Lap]) -> Clock:
 
     A busy machine gives most to what has most threads, which says nothing about what it costs.
     """
-    return "wall" if not laps or statistics.median(lap.busy for lap in laps) >= QUIET else "cpu"
+    shares = [lap.busy for lap in laps if lap.fills_cpus]
+    return "wall" if not shares or statistics.median(shares) >= QUIET else "cpu"
 
 
 def _larger(lap: Lap, threads: int, clock: Clock) -> list[Lap]:
     if lap.model.batch_size is not None:
         return []
-    worth = [batch for batch in BATCHES[1:] if batch * threads / lap.rate(clock) <= LONGEST_CALL_S]
+    worth = [batch for batch in lap.batches[1:] if batch * threads / lap.rate(clock) <= LONGEST_CALL_S]
     return [Lap(lap.candidate, lap.model, batch) for batch in worth]
 
 
@@ -113,20 +135,20 @@ def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> li
         for lap in racing:
             lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s))
         clock = clock_of(racing)
-        best = max((lap.rate(clock) for lap in racing), default=0.0)
-        racing = [lap for lap in racing if lap.rate(clock) >= HOPELESS * best]
+        best = max((lap.worth(clock) for lap in racing), default=0.0)
+        racing = [lap for lap in racing if lap.worth(clock) >= HOPELESS * best]
     return _kept(racing, heat)
 
 
 def _kept(laps: list[Lap], heat: Heat) -> list[Lap]:
     clock = clock_of(laps)
-    ranked = sorted(laps, key=lambda lap: lap.rate(clock), reverse=True)
-    return [lap for lap in ranked[: heat.keep] if lap.rate(clock) >= heat.share * ranked[0].rate(clock)]
+    ranked = sorted(laps, key=lambda lap: lap.worth(clock), reverse=True)
+    return [lap for lap in ranked[: heat.keep] if lap.worth(clock) >= heat.share * ranked[0].worth(clock)]
 
 
 def _ranked(run: list[Lap], finalists: list[Lap], clock: Clock) -> list[Lap]:
-    best = max(lap.rate(clock) for lap in finalists)
-    close = [lap for lap in run if lap in finalists and lap.rate(clock) >= CLOSE * best]
+    best = max(lap.worth(clock) for lap in finalists)
+    close = [lap for lap in run if lap in finalists and lap.worth(clock) >= CLOSE * best]
     winner = min(close, key=lambda lap: lap.batch)  # `run` keeps the candidates' order: min takes the first of equals
-    others = sorted((lap for lap in run if lap is not winner), key=lambda lap: lap.rate(clock), reverse=True)
+    others = sorted((lap for lap in run if lap is not winner), key=lambda lap: lap.worth(clock), reverse=True)
     return [winner, *others]

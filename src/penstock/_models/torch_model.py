@@ -1,0 +1,114 @@
+"""Models on torch: one module with one copy of the weights, and what each worker thread has to enter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+from penstock._contracts import Predict
+from penstock._models.batcher import first_lines
+from penstock._models.torch_arrays import Intake, rows_of_answer
+from penstock._models.torch_files import torch_module
+from penstock._models.torch_net import Net
+from penstock._spec import InputSpec
+from penstock.errors import Closed, ItemError
+
+RUNTIME = "torch"
+
+
+class TorchModel:
+    """A net under one way of calling it. Several may share a net; one that was given `close_net` closes it.
+
+    `settings`: `concurrency` ("concurrent": any number of threads at once; else one after another), `intra_threads`
+    (CPU threads inside one call), and for the plan `device` and `why`.
+    """
+
+    runtime = RUNTIME
+
+    def __init__(self, net: Net, spec: InputSpec | None = None, settings: Mapping[str, Any] | None = None) -> None:
+        torch = torch_module()
+        self.name = net.name
+        self.settings: dict[str, Any] = {"concurrency": "concurrent", "intra_threads": 1, **(settings or {})}
+        self.concurrency: str = self.settings["concurrency"]
+        self.device = net.device
+        self.precision = net.precision
+        self.version = version()
+        self.batch_size = net.batch_size
+        self.close_net: Callable[[], None] | None = None
+        self._net: Net | None = net
+        self._intake = Intake(net, spec)
+        self._threads_before = torch.get_num_threads()
+        self._turn: AbstractContextManager[Any] = (
+            nullcontext() if self.concurrency == "concurrent" else threading.Lock()
+        )
+
+    def __repr__(self) -> str:
+        """Show what is loaded and how."""
+        state = "closed" if self._net is None else "loaded"
+        return f"<TorchModel {self.name} {state}: {self.version} {self.precision} on {self.device} {self.settings}>"
+
+    @contextmanager
+    def worker(self) -> Iterator[Predict]:
+        """Enter what torch keeps for each thread, and give `predict(items) -> rows`.
+
+        That is: inference mode, autocast, the CUDA device and a stream, the number of CPU threads inside a call.
+        """
+        torch = torch_module()
+        net = self._open_net()
+        with ExitStack() as stack:
+            # OpenMP keeps it for each thread; a thread that was never told takes what the process was told last.
+            stack.callback(torch.set_num_threads, self._threads_before)
+            torch.set_num_threads(self.settings["intra_threads"])
+            stack.enter_context(torch.inference_mode())
+            if self.device != "cpu":
+                stack.enter_context(torch.cuda.device(self.device))
+                stack.enter_context(torch.cuda.stream(torch.cuda.Stream(self.device)))
+            if net.options.autocast is not None:
+                kind, dtype = self.device.partition(":")[0], getattr(torch, net.options.autocast)
+                stack.enter_context(torch.autocast(kind, dtype))
+            yield self._predict
+
+    def close(self) -> None:
+        """Let go of the net, and close it where it is this model's; idempotent."""
+        self._net = None
+        if self.close_net is not None:
+            self.close_net()
+
+    def _open_net(self) -> Net:
+        if self._net is None:
+            raise Closed(f"model {self.name} was closed.")
+        return self._net
+
+    def _predict(self, items: Sequence[Any]) -> list[Any]:
+        net = self._open_net()
+        rows: list[Any] = [None] * len(items)
+        for places, batch in self._intake.batches(items):
+            for place, row in zip(places, self._answers(net, batch), strict=True):
+                rows[place] = row
+        return rows
+
+    def _answers(self, net: Net, batch: Any) -> list[Any]:
+        size = self.batch_size or len(batch)
+        rows: list[Any] = []
+        for begin in range(0, len(batch), size):
+            part = batch[begin : begin + size]
+            kept = len(part)
+            if kept < size:  # the model insists on its batch: repeat the last item
+                part = torch_module().cat([part, part[-1:].expand(size - kept, *part.shape[1:])])
+            with self._turn:
+                rows.extend(rows_of_answer(self._call(net, part), size, kept, self.name))
+        return rows
+
+    def _call(self, net: Net, batch: Any) -> Any:
+        try:
+            return net.module(batch)
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_lines(error)}"
+            raise ItemError(f"{self.name} failed on {batch.dtype} {tuple(batch.shape)}: {said}") from error
+
+
+def version() -> str:
+    """Return the installed version. Raises MissingDependency without one."""
+    return str(torch_module().__version__)

@@ -1,0 +1,134 @@
+"""What the user typed, checked: the keywords that `run` and `Session` share, and what kind of model it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock._options import Auto, Batching, Torch, Workers
+from penstock.errors import UsageError
+
+if TYPE_CHECKING:
+    from penstock._models.torch_net import TorchSource
+
+DEVICES = ("auto", "cpu")
+PRECISIONS = ("f32", "bf16", "f16")
+RUNTIMES = ("auto", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The keywords that `run` and `Session` share, as they were given."""
+
+    model: Any
+    spec: Any = None
+    preset: str | None = None
+    labels: Any = None
+    top_k: int | None = None
+    stages: Sequence[Any] = ()
+    post: Any = None
+    batch: Batching | int | Auto = "auto"
+    threads: int | Auto = "auto"
+    runtime: str = "auto"
+    precision: str = "f32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, before any work."""
+        devices = DEVICES if self.torch is None else (self.device,)  # torch's were checked where it was made
+        for name, value, known in (
+            ("device", self.device, devices),
+            ("precision", self.precision, PRECISIONS),
+            ("runtime", self.runtime, RUNTIMES),
+        ):
+            if value not in known:
+                raise UsageError(f"{name}={value!r} is not known here; use one of {', '.join(known)}.")
+        if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
+            raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
+        _ = self.batching  # checks itself
+        for stage in self.stages:
+            if not isinstance(stage, Workers) and not callable(stage):
+                raise UsageError(f"stages: {stage!r} is neither a function nor Workers(function, n).")
+        if self.post is not None and not isinstance(self.post, Workers) and not callable(self.post):
+            raise UsageError(f"post: {self.post!r} is neither a function nor Workers(function, n).")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what decides about the answers, whatever the model is, as JSON values."""
+        from penstock._models.source_hash import describe
+
+        return {
+            "stages": [describe(function_of(stage)) for stage in self.stages],
+            "post": None if self.post is None else describe(function_of(self.post)),
+            "precision": self.precision,
+        }
+
+    @property
+    def batching(self) -> Batching:
+        """The batching, with a plain number taken as its max_size."""
+        return self.batch if isinstance(self.batch, Batching) else Batching(max_size=self.batch)
+
+    @property
+    def model_path(self) -> Path | None:
+        """The model file, or None for an object."""
+        source = self.model.source if isinstance(self.model, Torch) else self.model
+        return Path(source) if isinstance(source, (str, os.PathLike)) else None
+
+    @property
+    def torch(self) -> Torch | None:
+        """The model as one of torch's, or None where it is none."""
+        from penstock._models.recognise import torch_of
+
+        return torch_of(self.model, self.device)
+
+
+def model_file(request: Request) -> Path | None:
+    """Return the file of the model, None for an object. Raises UsageError where it is neither, or not there."""
+    from penstock._models.recognise import TORCH_SUFFIXES
+
+    path, torch = request.model_path, request.torch
+    if torch is not None and (request.runtime != "auto" or request.precision != "f32"):
+        raise UsageError(
+            f"runtime={request.runtime!r}, precision={request.precision!r}: these choose how an .onnx file is run. For "
+            'a torch model say Torch(source, dtype="bfloat16") or Torch(source, autocast="bfloat16").'
+        )
+    if path is None:
+        if torch is None:
+            _check_callable(request)
+        return None
+    if path.suffix.lower() != ".onnx" and torch is None:
+        raise UsageError(
+            f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx, or a file of "
+            f"torch's: {', '.join(TORCH_SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")
+    return path
+
+
+def torch_source(request: Request) -> TorchSource | None:
+    """Return the checked source of a torch model, None where it is none."""
+    options = request.torch
+    if options is None:
+        return None
+    from penstock._models.torch_net import TorchSource
+
+    return TorchSource(options)
+
+
+def _check_callable(request: Request) -> None:
+    if not callable(request.model) and not hasattr(request.model, "predict"):
+        raise UsageError(
+            f"model={request.model!r} is no model: give the path of an .onnx or .pt file, an nn.Module, a function "
+            "predict(batch), or an object with a method predict(batch)."
+        )
+    if request.runtime != "auto" or request.precision != "f32":
+        raise UsageError("runtime and precision choose how a model file is run; a callable decides that itself.")
+
+
+def function_of(fn: Any) -> Callable[..., Any]:
+    """Return a function given as it is or as `Workers`."""
+    found: Callable[..., Any] = fn.fn if isinstance(fn, Workers) else fn
+    return found
