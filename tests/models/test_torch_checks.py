@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,10 +161,11 @@ def test_compiled_modules_are_called_by_one_thread(
     nets: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    net = load_net(Torch(nets.make(), device="cpu", compile=True))
-    said = why_alone(net, SPEC, truth_of(net.plain(), SPEC, pictures(2)))
-    assert said is not None
-    assert "torch.compile" in said
+    for options in (Torch(nets.make(), compile=True), Torch(torch.compile(nets.make()))):
+        net = load_net(replace(options, device="cpu"))
+        said = why_alone(net, SPEC, truth_of(net.plain(), SPEC, pictures(2)))
+        assert said is not None
+        assert "torch.compile" in said
 
 
 def test_programs_run_concurrently_without_hooks(nets: Any, pictures: Pictures, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def why_alone(net: Net, spec: InputSpec | None, truth: Truth) -> str | None:
     and plain objects too); what is built on the first call counts where items may differ in shape, for then it may be
     built again. And two threads that run different items leaf by leaf in lock-step must get the answers of one.
     """
-    if net.options.compile:
+    if net.options.compile or type(net.module).__name__ == "OptimizedModule":  # compiled here, or by the user
         return "torch.compile is not safe to call from several threads"
     items = truth.items[:LOOKED_AT]
     written = _written(net, spec, items)
