@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_spec", "_engine"),
     ("_decode", "_plan"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
-    ("_models", "_job"),
+    ("_models", "_job", "_requests"),
     ("_adapt",),
     ("_drive", "_session", "_feed"),
     ("_task",),
