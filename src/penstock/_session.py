@@ -158,7 +158,7 @@ class Session:
         self._stack.close()
 
     def statistics(self) -> SessionStatistics:
-        """Return a snapshot of the stages (busy seconds, items, failures, queue levels, items of each worker) and requests.
+        """Return a snapshot: of each stage busy seconds, items, failures, queue level and the items of each worker.
 
         `requests` counts what was submitted, and has its latency at the 50th, 95th and 99th percentile in seconds.
         """
