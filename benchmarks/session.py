@@ -3,9 +3,9 @@
 python benchmarks/session.py            # 7 interleaved rounds, about 10 minutes
 python benchmarks/session.py --quick    # 1 short round, writes nothing
 
-Latency: 1,000 requests a second to a model of 0 ms, at fixed times whatever the answers do (open loop); from the call of
-`submit` to the result, and from the time the request was due. Throughput: 64 threads, each waiting for its result, on
-500 photos, beside `Session.map` over the same photos in the same session.
+Latency: 1,000 requests a second to a model of 0 ms, at fixed times whatever the answers do (open loop), from the call
+of `submit` to the result, and from the time the request was due. Throughput: 64 threads, each waiting for its result,
+on 500 photos, beside `Session.map` over the same photos in the same session.
 """
 
 from __future__ import annotations

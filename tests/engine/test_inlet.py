@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,7 +88,12 @@ def test_failures_are_heard_of_and_the_rest_goes_on() -> None:
 
 def test_an_item_that_is_not_wanted_is_seen_by_no_step() -> None:
     seen: list[int] = []
-    steps = [stage(lambda x: x, name="load"), stage(lambda xs: seen.extend(xs) or xs, block=4, name="model")]
+
+    def model(batch: list[int]) -> list[int]:
+        seen.extend(batch)
+        return batch
+
+    steps = [stage(lambda x: x, name="load"), stage(model, block=4, name="model")]
     with Pipeline(steps) as pipeline, pipeline.inlet(Window(), 60.0) as inlet:
         tickets = [Heard(wanted=x % 2 == 0) for x in range(4)]
         for x, ticket in enumerate(tickets):
@@ -133,8 +139,12 @@ def test_a_worker_never_waits_for_room() -> None:
 
 def test_items_of_many_callers_share_batches() -> None:
     calls: list[list[int]] = []
-    model = stage(lambda xs: calls.append(xs) or xs, block=4)
-    with Pipeline([model]) as pipeline, pipeline.inlet(Window(), 60.0) as inlet:
+
+    def model(batch: list[int]) -> list[int]:
+        calls.append(batch)
+        return batch
+
+    with Pipeline([stage(model, block=4)]) as pipeline, pipeline.inlet(Window(), 60.0) as inlet:
         tickets = put_all(inlet, range(4))
         assert ends(tickets) == [[(x, x)] for x in range(4)]
     assert calls == [[0, 1, 2, 3]]
@@ -149,6 +159,15 @@ def test_an_inlet_and_a_flow_share_one_pipeline() -> None:
         tickets = put_all(inlet, range(0, -300, -1))
         assert [v for parcel in flow for v in parcel.values] == list(range(300))
         assert ends(tickets) == [[(x, x)] for x in range(300)]
+
+
+def test_an_inlet_begins_where_the_last_flow_has_come_to() -> None:
+    """Or the first callers of an application that has warmed up would be turned away."""
+    with Pipeline([stage(lambda x: np.zeros(1000, np.uint8))]) as pipeline:
+        with pipeline.flow(one_by_one(range(4)), Window()) as flow:
+            assert sum(map(len, flow)) == 4
+        with pipeline.inlet(Window(100, 100, 40_000), 0.0) as inlet:
+            assert (inlet.statistics().window, inlet.statistics().item_nbytes) == (40, 1000)
 
 
 # ---- the end

@@ -45,6 +45,10 @@ class Gate:
         self._starting = True
         self._growing: Parcel | None = None
 
+    def learn(self, other: Gate) -> None:
+        """Begin where `other`, which another flow had on the same pipeline, has come to: the items will be alike."""
+        self._came, self._item_nbytes = other._came, other._item_nbytes
+
     @property
     def in_flight(self) -> int:
         """How many items are inside."""

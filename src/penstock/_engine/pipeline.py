@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Self
 
 from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
+from penstock._engine.gate import Gate
 from penstock._engine.inlet import Inlet
 from penstock._engine.parcel import Parcel, join, whole_blocks
 from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
@@ -66,6 +67,7 @@ class Pipeline:
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
         self.worker_count = sum(stage.workers for stage in stages)
         self._flows: list[Flow | Inlet] = []
+        self._precedent: Gate | None = None
         self._closing = False
         self._error: BaseException | None = None
         self._told = False
@@ -113,7 +115,10 @@ class Pipeline:
         Enter it to begin. Raises what has ended the pipeline.
         """
         self._raise_if_closed()
-        return Inlet(self, window, linger_s)
+        inlet = Inlet(self, window, linger_s)
+        if self._precedent is not None:  # callers may not wait for a slow start, as a source does
+            inlet.gate.learn(self._precedent)
+        return inlet
 
     def is_worker(self) -> bool:
         """Tell whether the calling thread is one of the workers."""
@@ -221,6 +226,7 @@ class Pipeline:
         """Forget a closed flow; idempotent. What of it still waits is dropped when its turn comes. Lock held."""
         if flow in self._flows:
             self._flows.remove(flow)
+            self._precedent = flow.gate
         for post in self.posts:
             post.pieces = {key: pieces for key, pieces in post.pieces.items() if key[0] is not flow}
             post.ready.notify()

@@ -1,4 +1,4 @@
-"""examples/asyncio_web.py answers real requests over a real socket."""
+"""Sessions under asyncio: futures are awaited and cancelled; examples/asyncio_web.py answers real requests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import penstock
+from penstock._engine.sizing import Window
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "asyncio_web.py"
 WAIT_S = 20.0
@@ -29,6 +30,44 @@ def web() -> Iterator[ModuleType]:
     spec.loader.exec_module(module)
     yield module
     del sys.modules["asyncio_web"]
+
+
+def test_futures_can_be_awaited() -> None:
+    async def main(session: penstock.Session) -> list[int]:
+        return list(await asyncio.gather(*(asyncio.wrap_future(session.submit(x)) for x in range(50))))
+
+    with penstock.Session(lambda batch: [2 * x for x in batch], batch=penstock.Batching(8, 0.0)) as session:
+        assert asyncio.run(main(session)) == [2 * x for x in range(50)]
+
+
+def test_cancelling_an_awaited_future_cancels_the_item() -> None:
+    gate, inside, seen = threading.Event(), threading.Event(), list[int]()
+
+    def model(batch: list[int]) -> list[int]:
+        seen.extend(batch)
+        if batch == [1]:
+            inside.set()
+            assert gate.wait(WAIT_S)
+        return batch
+
+    async def main(session: penstock.Session) -> bool:
+        first = session.submit(1)
+        assert await asyncio.to_thread(inside.wait, WAIT_S)
+        second = session.submit(2)
+        asyncio.wrap_future(second).cancel()
+        await asyncio.to_thread(int)  # a turn of the loop, which hands the cancelling on
+        gate.set()
+        assert await asyncio.wrap_future(first) == 1
+        return second.cancelled()
+
+    with penstock.Session(model, batch=1) as session:
+        session.submit(0).result(WAIT_S)  # from then on there is room for more than one
+        assert asyncio.run(main(session))
+        session.submit(3).result(WAIT_S)
+    assert seen == [0, 1, 3]
+
+
+# ---- the example
 
 
 async def sent(port: int, request: bytes) -> tuple[int, Any]:
@@ -51,7 +90,7 @@ async def served(web: ModuleType, session: penstock.Session, sample: Any, reques
     """Return the answers to `requests`, sent all at once."""
     async with await web.start(session, sample, 0) as server:
         port = server.sockets[0].getsockname()[1]
-        return await asyncio.gather(*(sent(port, request) for request in requests))
+        return list(await asyncio.gather(*(sent(port, request) for request in requests)))
 
 
 def length(data: bytes) -> int:
@@ -70,7 +109,10 @@ def test_requests_are_answered_and_faults_are_told_apart(web: ModuleType) -> Non
     assert [status for status, _ in answers[3:]] == [400, 400, 400]
 
 
-def test_a_full_queue_turns_callers_away_and_the_rest_is_answered(web: ModuleType) -> None:
+def test_a_full_queue_turns_callers_away_and_the_rest_is_answered(
+    web: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock._session._window", lambda pipeline: Window(1, 1))
     gate = threading.Event()
 
     def model(batch: list[int]) -> list[int]:
