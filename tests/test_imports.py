@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_spec", "_engine"),
     ("_decode", "_plan", "_branches", "_views"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
-    ("_models", "_job"),
+    ("_models", "_job", "_submitted"),
     ("_request",),
     ("_adapt", "_command"),
     ("_several", "_augmented"),

@@ -5,31 +5,38 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain, islice
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from penstock._adapt import Ready
 from penstock._contracts import Failure
 from penstock._engine.chunks import one_by_one
+from penstock._engine.inlet import Inlet
 from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
+from penstock._engine.sizing import Window
 from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
 from penstock._plan import stages_of, window_of
 from penstock._recipes import recipe_of
 from penstock._request import Request
-from penstock.errors import Closed, ItemError
+from penstock._submitted import SessionStatistics, Submitted, Tally, item_error
+from penstock.errors import Closed, Overloaded, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 PROBES = 16
 """Items looked at to choose and check a model file before its answers count."""
 
 
 class Session:
-    """A model inside an application: `map` runs it over any iterable, in order, bounded and lazily.
+    """A model inside an application: `submit` takes items from many callers, `map` runs it over any iterable, in order.
 
     An item is a path, bytes, an RGB uint8 array (H, W, 3), or whatever the first stage takes; a result is what a
-    record's `output` holds. The model is loaded with the first items, on which its answers are checked. Workers live
-    until `close`. Use it as a context manager.
+    record's `output` holds. The model is loaded with the first items, on which its answers are checked: who must not
+    wait for that later maps a few of them first. Workers live until `close`. Use it as a context manager.
 
     Args:
         model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
@@ -38,7 +45,7 @@ class Session:
         preset: "imagenet" or "inception".
         stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.
         post: function `fn(item, output)` behind the model.
-        batch: items per call of the model: `Batching`, a number or "auto".
+        batch: items per call of the model: `Batching`, a number or "auto". Items of different callers share a batch.
         threads: threads that share the work, or "auto" (the CPU budget). A callable that declares no `concurrency` is
             called by one thread at a time unless threads are given as a number.
         runtime: "auto", "onnxruntime" or "openvino".
@@ -47,7 +54,7 @@ class Session:
 
     Raises:
         UsageError: the request cannot be carried out as it stands.
-        ModelError: no runtime gives the right answers (raised by the first `map`).
+        ModelError: no runtime gives the right answers (raised by the first `map` or `submit`).
     """
 
     def __init__(  # noqa: PLR0913 - one of the three heads
@@ -83,6 +90,8 @@ class Session:
         self._lock = threading.Lock()
         self._ready: Ready | None = None
         self._pipeline: Pipeline | None = None
+        self._inlet: Inlet | None = None
+        self._tally = Tally()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -109,21 +118,58 @@ class Session:
         """Yield the results of each parcel; nothing happens before the first is asked for."""
         head = list(islice(iterator := iter(items), PROBES if isinstance(items, Sized) else 1))
         pipeline = self._started(head)
-        window = window_of([post.stage for post in pipeline.posts], _quarter_of_memory())
         linger = None if isinstance(items, Sized) else self._linger_s
-        with pipeline.flow(one_by_one(chain(head, iterator)), window, linger_s=linger) as flow:
+        with pipeline.flow(one_by_one(chain(head, iterator)), _window(pipeline), linger_s=linger) as flow:
             for parcel in flow:
                 yield _checked(parcel) if parcel.failed else parcel.values
 
+    def submit(self, item: Any, timeout_s: float | None = None) -> Future[Any]:
+        """Return a future of the result that `map` would give for `item`.
+
+        Any thread may call. Items of all callers share batches: one waits at most `Batching.max_wait_s` for others. The
+        queue holds about 0.25 s of work; while it is full, the call waits for room, at most `timeout_s` (None: as long
+        as the session is open; 0: not at all, as in an event loop or in a callback of one of these futures).
+
+        The future can be cancelled until a worker begins with its item. Callbacks run in the worker thread: they should
+        be short. `future.result()` raises ItemError where the item failed, naming it by its number, and Cancelled where
+        the session was closed before it was done.
+
+        Raises:
+            Overloaded: there was no room in time.
+            Closed: the session was closed.
+        """
+        if timeout_s is not None and not timeout_s >= 0:
+            raise UsageError(f"submit(timeout_s={timeout_s!r}): give seconds >= 0, or None.")
+        inlet = self._opened(item) if self._inlet is None or self._closed else self._inlet
+        request = Submitted(self._tally)
+        try:
+            inlet.put(item, request, timeout_s)
+        except Overloaded:
+            self._tally.add("overloaded")
+            raise
+        return request.future
+
     def close(self) -> None:
-        """Stop the workers and free the model; idempotent. A `map` that is still being read raises `Cancelled`."""
+        """Stop the workers and free the model; idempotent.
+
+        What was submitted has half a second to be done, twice what the queue is made to hold; futures of what is not
+        done by then raise `Cancelled`, and so does a `map` that is still being read.
+        """
         with self._lock:
             self._closed = True
         self._stack.close()
 
-    def statistics(self) -> PipelineStatistics:
-        """Return a snapshot of the stages: busy seconds, items, failures, queue levels, items of each worker."""
-        return self._pipeline.statistics() if self._pipeline else PipelineStatistics(running=False)
+    def statistics(self) -> SessionStatistics:
+        """Return a snapshot: of each stage busy seconds, items, failures, queue level and the items of each worker.
+
+        `requests` counts what was submitted, and has its latency at the 50th, 95th and 99th percentile in seconds.
+        """
+        pipeline, inlet = self._pipeline, self._inlet
+        requests = self._tally.statistics()
+        if inlet is not None:  # read last, so that no request is seen done before it is seen at all
+            requests = replace(requests, admitted=inlet.statistics().admitted)
+        seen = pipeline.statistics() if pipeline else PipelineStatistics(running=False)
+        return SessionStatistics(seen.stages, seen.flows, seen.running, requests)
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -148,6 +194,16 @@ class Session:
                 self._ready = ready
             return self._pipeline
 
+    def _opened(self, item: Any) -> Inlet:
+        """Return where submitted items enter; the first one starts the session."""
+        pipeline = self._started([item])
+        with self._lock:
+            if self._closed:
+                raise Closed("The session is closed: make a new one.")
+            if self._inlet is None:
+                self._inlet = self._stack.enter_context(pipeline.inlet(_window(pipeline), self._linger_s))
+            return self._inlet
+
 
 class Results(chain[Any]):
     """What `Session.map` gives: an iterator. A `chain`, for a generator would cost more an item than the engine."""
@@ -166,11 +222,12 @@ class Results(chain[Any]):
 def _checked(parcel: Parcel) -> Iterator[Any]:
     for item, value in zip(parcel.items, parcel.values, strict=True):
         if type(value) is Failure:
-            raise ItemError(f"item {item} failed in stage {value.stage!r}: {value.type}: {value.message}")
+            raise item_error(item, value)
         yield value
 
 
-def _quarter_of_memory() -> int:
+def _window(pipeline: Pipeline) -> Window:
+    """Return what may be in flight: decoded data may take a quarter of the memory."""
     from penstock._devices import memory_budget
 
-    return memory_budget() // 4
+    return window_of([post.stage for post in pipeline.posts], memory_budget() // 4)

@@ -12,6 +12,7 @@ PenstockError
 ├── SinkError             results cannot be written (disk full, permission)                          exit code 3
 ├── Stalled               no progress within the time allowed; carries the stacks                    exit code 4
 ├── AuditError            planned != done + failed + skipped                                         exit code 5
+├── Overloaded            a session's queue is full, and had no room in the time allowed
 ├── Cancelled             the work was stopped before it was done
 └── Closed                the session was closed
 """
@@ -86,6 +87,10 @@ class AuditError(PenstockError):
     """Raised when planned != done + failed + skipped: a result was lost."""
 
     exit_code = 5
+
+
+class Overloaded(PenstockError):
+    """Raised when a session takes no further item because its queue is full; the message has the numbers."""
 
 
 class Cancelled(PenstockError):

@@ -65,7 +65,7 @@ class Room(threading.Condition):
 
 def settle(flow: Flow) -> None:
     """Let the source look for room once more, and wait until it has found none."""
-    room = flow._room
+    room = flow.gate.room
     assert isinstance(room, Room)
     with flow._pipeline.lock:
         room.full.clear()
@@ -89,7 +89,7 @@ def fill(flow: Flow) -> int:
 
 
 def spied(flow: Flow) -> Flow:
-    flow._room = Room(flow._pipeline.lock)
+    flow.gate.room = Room(flow._pipeline.lock)
     return flow
 
 

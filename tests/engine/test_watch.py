@@ -132,7 +132,7 @@ def test_workers_that_end_because_they_shall_are_not_missed() -> None:
 
 
 def worker_at(begun_s_ago: float, done: int = 0, positions: range = range(10)) -> Worker:
-    flow = cast("Flow", SimpleNamespace(closed=False))
+    flow = cast("Flow", SimpleNamespace(closed=False, tickets=None))
     parcel = Parcel(flow, 0, (0, len(positions)), positions, positions, list(positions))
     step = Step.of("decode", len)
     lease = Lease(parcel, step, parcel.values, list(range(done)), time.perf_counter() - begun_s_ago)

@@ -40,7 +40,7 @@ def worker() -> Worker:
 
 
 def parcel_of(n: int) -> Parcel:
-    flow = cast("Flow", SimpleNamespace(closed=False))
+    flow = cast("Flow", SimpleNamespace(closed=False, tickets=None))
     return Parcel(flow, 0, (0, n), range(n), range(n), list(range(n)))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from penstock._engine.flow import Chunk, Take
+from penstock._engine.flow import Take
+from penstock._engine.gate import Chunk
 
 Pair = tuple[int, Any]
 

@@ -1,7 +1,6 @@
 """One flow of items through a pipeline: what may enter, what has come out, and in which order.
 
-Nothing inside the pipeline ever blocks on a full queue: the window is enforced here, where items enter. All state is
-guarded by the pipeline's one lock, which both conditions share.
+All state is guarded by the pipeline's one lock, which both conditions (that of its gate, and its own) share.
 """
 
 from __future__ import annotations
@@ -9,19 +8,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Self
 
+from penstock._engine.gate import Chunk, Gate
 from penstock._engine.parcel import Parcel, estimate_nbytes
-from penstock._engine.sizing import Window, admission, fits, smooth, window_items
+from penstock._engine.sizing import Window, smooth
 from penstock._engine.statistics import FlowStatistics
+from penstock._engine.tickets import Tickets
 from penstock.errors import Cancelled
 
 if TYPE_CHECKING:
     from penstock._engine.pipeline import Pipeline
 
-Chunk = tuple[Sequence[int], Sequence[Any], list[Any]]
-"""(positions, items, values) of consecutive items of a source, ending where a batch ends."""
 Take = Callable[[int, int], Chunk | None]
 """take(n, block), n a multiple of block: gives the items of about n / block blocks; None when there are no more."""
 
@@ -31,10 +30,6 @@ SOURCE_STOP_S = 0.5
 """How long a close waits for the source, which may be blocked for good in the user's iterable."""
 
 
-RAMP = 16
-"""How many more items may enter at the start for each one that has come out."""
-
-
 class Flow:
     """Items on their way from one source to one consumer; a context manager and an iterator of parcels.
 
@@ -42,33 +37,28 @@ class Flow:
     source trickles, items enter one by one and wait at most that long for others to share a batch.
     """
 
+    tickets: Tickets | None = None
+    """Nobody hears of single items: they come out in parcels."""
+
     def __init__(
         self, pipeline: Pipeline, take: Take, window: Window, *, ordered: bool = True, linger_s: float | None = None
     ) -> None:
         """Made by `Pipeline.flow`."""
+        self.gate = Gate(pipeline, window, linger_s)
+        self.closed = False
         self._pipeline = pipeline
         self._take = take
-        self._window = window
+        self._block = 1 if linger_s is not None else pipeline.block
         self._ordered = ordered
-        self._linger_s = linger_s
-        self._room = threading.Condition(pipeline.lock)
         self._arrived = threading.Condition(pipeline.lock)
         self._waiting: dict[int, Parcel] = {}
         self._ready: deque[Parcel] = deque()
-        self._admitted = self._arrived_to = self._delivered = self._released = 0
-        self._synthetic = 0
-        self._item_nbytes = 0.0
-        self._source_cost_s = 0.0
+        self._arrived_to = self._delivered = 0
         self._source_s = 0.0
-        self._largest = 0
-        self._growing: Parcel | None = None
-        self._came = 0
-        self._starting = True
         self._least = 1
         self._exhausted = False
         self._draining = False
         self._error: BaseException | None = None
-        self.closed = False
         self._thread = threading.Thread(target=self._read_source, name="penstock-source", daemon=True)
 
     def __enter__(self) -> Self:
@@ -124,23 +114,22 @@ class Flow:
     def release(self, n: int) -> None:
         """Give back the room of `n` delivered items."""
         with self._pipeline.lock:
-            self._released += n
-            self._room.notify()
+            self.gate.release(n)
 
     def drain(self) -> None:
         """Admit nothing more; what is in flight still comes out."""
         with self._pipeline.lock:
             self._draining = True
-            self.seal()
+            self.gate.seal()
             self._pipeline.wake_first()
-            self._room.notify()
+            self.gate.room.notify()
             self._arrived.notify()
 
     def fail(self, error: BaseException) -> None:
         """End the flow with `error`, raised to the consumer once it has taken what is ready. Lock held."""
         self._error = self._error or error
         self.closed = True
-        self._room.notify()
+        self.gate.room.notify()
         self._arrived.notify()
 
     def close(self, timeout_s: float = SOURCE_STOP_S) -> None:
@@ -149,8 +138,8 @@ class Flow:
             self.closed = True
             self._ready.clear()
             self._waiting.clear()
-            self.seal()
-            self._room.notify()
+            self.gate.seal()
+            self.gate.room.notify()
             self._arrived.notify()
             self._pipeline.detach(self)
         if self._thread.ident is not None and self._thread is not threading.current_thread():
@@ -159,9 +148,7 @@ class Flow:
     def statistics(self) -> FlowStatistics:
         """Return a snapshot."""
         with self._pipeline.lock:
-            flying = self._admitted - self._released
-            counts = (self._admitted, self._delivered, flying, self._largest)
-            return FlowStatistics(*counts, self._allowed(), int(self._item_nbytes), self._source_s)
+            return self.gate.statistics(self._delivered, self._source_s)
 
     # ---- the pipeline's side, lock held
 
@@ -169,9 +156,7 @@ class Flow:
         """Take a finished parcel in; it becomes ready when everything before it has arrived. Lock held."""
         if self.closed:
             return
-        self._came += len(parcel)
-        if self._starting:
-            self._room.notify()
+        self.gate.came_out(len(parcel))
         if not self._ordered:
             self._ready.append(parcel)
             self._arrived_to += len(parcel)
@@ -187,25 +172,15 @@ class Flow:
         """Tell whether the consumer need not wait."""
         return self._arrived_to - self._delivered >= self._least or self._ended()
 
-    def seal(self) -> None:
-        """Let nothing more join the parcel that was still growing. Lock held."""
-        if self._growing is not None:
-            self._growing.open_until = None
-            self._growing = None
-
-    def measured(self, nbytes: int, n: int) -> None:
-        """Note that `n` items hold `nbytes` after a stage; the largest running mean of any stage counts. Lock held."""
-        self._item_nbytes = max(self._item_nbytes * 0.999, nbytes / max(1, n))
-
     def _ended(self) -> bool:
         if self.closed:
             return True
-        return (self._exhausted or self._draining) and self._arrived_to == self._admitted
+        return (self._exhausted or self._draining) and self._arrived_to == self.gate.admitted
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-        if self.closed and not (self._exhausted and self._delivered == self._admitted):
+        if self.closed and not (self._exhausted and self._delivered == self.gate.admitted):
             raise Cancelled("The flow was closed before all its items were done.")
 
     # ---- the source's side
@@ -217,7 +192,7 @@ class Flow:
         try:
             while (n := self._wait_for_room()) is not None:
                 begun = time.perf_counter()
-                chunk = self._take(n, 1 if self._linger_s is not None else self._pipeline.block)
+                chunk = self._take(n, self._block)
                 spent = time.perf_counter() - begun
                 if chunk is None:
                     exhausted = True
@@ -228,7 +203,7 @@ class Flow:
         with self._pipeline.lock:
             self._error = self._error or error
             self._exhausted = exhausted or error is not None
-            self.seal()
+            self.gate.seal()
             self._pipeline.wake_first()
             self._arrived.notify()
 
@@ -236,74 +211,17 @@ class Flow:
         """Return how many items to read next, once they fit; None when reading is over."""
         with self._pipeline.lock:
             while not (self.closed or self._draining):
-                allowed = self._allowed()
-                n = self._next_size(allowed)
-                if fits(allowed, self._admitted - self._released, n):
+                if (n := self.gate.offer()) is not None:
                     return n
-                self._room.wait(RECHECK_S)
+                self.gate.room.wait(RECHECK_S)
         return None
 
-    def _allowed(self) -> int:
-        """Return how many items may be in flight; a slow start, as the first ones may not be like the others."""
-        allowed = window_items(self._window, self._pipeline.rate(), self._item_nbytes)
-        start = self._pipeline.worker_count * self._pipeline.block + RAMP * self._came
-        self._starting = start < min(allowed, self._window.min_items)  # beyond, it grows with what is released
-        return min(start, allowed)
-
-    def _next_size(self, allowed: int) -> int:
-        if self._linger_s is not None:
-            return 1
-        cost = max(self._pipeline.cost_s(), self._source_cost_s)
-        return admission(cost, self._pipeline.block, allowed, self._pipeline.worker_count)
-
     def _admit(self, chunk: Chunk, spent_s: float) -> None:
-        positions, items, values = chunk
-        n, nbytes = len(values), estimate_nbytes(values)
+        values = chunk[2]
+        nbytes = estimate_nbytes(values)
         with self._pipeline.lock:
             if self.closed or self._draining:
                 return
             self._source_s += spent_s
-            self._source_cost_s = smooth(self._source_cost_s, spent_s / n)
-            start = self._admitted
-            self._admitted += n
-            self._largest = max(self._largest, self._admitted - self._released)
-            self.measured(nbytes, n)
-            if self._linger_s is not None and self._grow(items, values):
-                return
-            parcel = Parcel(self, start, (start, n), positions, items, values, nbytes=nbytes)
-            if self._linger_s is not None:
-                self._open(parcel)
-            self._pipeline.enter(parcel)
-
-    # ---- trickling sources: an open parcel before the first stage takes items one by one until a worker takes it
-
-    def _open(self, parcel: Parcel) -> None:
-        """Let later items join `parcel` while it waits; its batch begins with it, wherever it lies in the source."""
-        self.seal()
-        block = self._pipeline.block
-        parcel.positions, parcel.items = [self._synthetic], list(parcel.items)
-        self._synthetic += max(block, 1 << 16) // block * block
-        parcel.open_until = time.monotonic() + (self._linger_s or 0.0 if block > 1 else 0.0)
-        self._growing = parcel
-
-    def _grow(self, items: Sequence[Any], values: list[Any]) -> bool:
-        """Add one item to the open parcel, if there is one with room."""
-        parcel = self._growing
-        cost = max(self._pipeline.cost_s(), self._source_cost_s)
-        most = admission(cost, self._pipeline.block, self._allowed(), self._pipeline.worker_count)
-        if parcel is None or len(parcel) >= most:
-            return False
-        parcel.values.extend(values)
-        parcel.items = _grown(parcel.items, items)
-        parcel.positions = _grown(parcel.positions, [parcel.positions[-1] + 1])
-        parcel.origin = (parcel.start, len(parcel))
-        if len(parcel) >= self._pipeline.block:
-            self._pipeline.wake_first()
-        return True
-
-
-def _grown(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
-    """Return `old` (a list: it grows in place) with `new` behind it."""
-    grown = old if isinstance(old, list) else list(old)
-    grown.extend(new)
-    return grown
+            self.gate.source_cost_s = smooth(self.gate.source_cost_s, spent_s / len(values))
+            self.gate.admit(self, chunk, nbytes)

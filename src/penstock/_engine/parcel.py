@@ -12,6 +12,7 @@ from penstock._contracts import Failure
 
 if TYPE_CHECKING:
     from penstock._engine.flow import Flow
+    from penstock._engine.inlet import Inlet
 
 SAMPLES = 4
 """How many values of a long parcel are looked at to estimate its bytes: a look costs as much as a cheap stage."""
@@ -21,7 +22,7 @@ SAMPLES = 4
 class Parcel:
     """Consecutive items of a flow: `values[i]` belongs to `items[i]` at `positions[i]`; a failed one is a `Failure`."""
 
-    flow: Flow
+    flow: Flow | Inlet
     start: int
     """Sequence number of the first item within the flow; dense, so that order can be restored."""
     origin: tuple[int, int]

@@ -17,6 +17,8 @@ from itertools import islice
 from typing import Self
 
 from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
+from penstock._engine.gate import Gate
+from penstock._engine.inlet import Inlet
 from penstock._engine.parcel import Parcel, join, whole_blocks
 from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
@@ -40,7 +42,7 @@ class Post:
     queue: deque[Parcel] = field(default_factory=deque)
     branches: int = 1
     """How many stages end at this one; it waits for the parcel from each."""
-    pieces: dict[tuple[Flow, int], list[tuple[int, Parcel]]] = field(default_factory=dict)
+    pieces: dict[tuple[Flow | Inlet, int], list[tuple[int, Parcel]]] = field(default_factory=dict)
     """By the parcel they were cut from: pieces, with the stage each came from."""
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
@@ -70,7 +72,8 @@ class Pipeline:
             post.branches = max(1, sum(s in targets for targets in self._routes))
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
         self.worker_count = sum(stage.workers for stage in stages)
-        self._flows: list[Flow] = []
+        self._flows: list[Flow | Inlet] = []
+        self._precedent: Gate | None = None
         self._closing = False
         self._error: BaseException | None = None
         self._told = False
@@ -81,6 +84,8 @@ class Pipeline:
             for s, post in enumerate(self.posts)
             for i in range(post.stage.workers)
         ]
+        for worker in self.workers:
+            worker.last = worker.stage == len(self.posts) - 1
         self._by_thread = {worker.thread: worker for worker in self.workers}
 
     def __enter__(self) -> Self:
@@ -109,6 +114,21 @@ class Pipeline:
         """Return a flow of the items that `take` gives; enter it to begin. Raises what has ended the pipeline."""
         self._raise_if_closed()
         return Flow(self, take, window, ordered=ordered, linger_s=linger_s)
+
+    def inlet(self, window: Window, linger_s: float) -> Inlet:
+        """Return an inlet, for items put in one by one, that wait at most `linger_s` for others to share a batch.
+
+        Enter it to begin. Raises what has ended the pipeline.
+        """
+        self._raise_if_closed()
+        inlet = Inlet(self, window, linger_s)
+        if self._precedent is not None:  # callers may not wait for a slow start, as a source does
+            inlet.gate.learn(self._precedent)
+        return inlet
+
+    def is_worker(self) -> bool:
+        """Tell whether the calling thread is one of the workers."""
+        return threading.current_thread() in self._by_thread
 
     def _raise_if_closed(self) -> None:
         if self._error is not None:
@@ -168,8 +188,8 @@ class Pipeline:
         with self.lock:
             self._look_at = now + self._watch.period_s
             problem = None if self._closing else self._watch.look(self.workers)
-            if problem is not None:
-                self._fail(problem)
+        if problem is not None:
+            self._fail(problem)
 
     # ---- for flows, lock held
 
@@ -210,16 +230,17 @@ class Pipeline:
         if post.idle:
             post.ready.notify()
 
-    def attach(self, flow: Flow) -> None:
+    def attach(self, flow: Flow | Inlet) -> None:
         """Begin to serve a flow. Raises what has ended the pipeline."""
         with self.lock:
             self._raise_if_closed()
             self._flows.append(flow)
 
-    def detach(self, flow: Flow) -> None:
+    def detach(self, flow: Flow | Inlet) -> None:
         """Forget a closed flow; idempotent. What of it still waits is dropped when its turn comes. Lock held."""
         if flow in self._flows:
             self._flows.remove(flow)
+            self._precedent = flow.gate
         for post in self.posts:
             post.pieces = {key: pieces for key, pieces in post.pieces.items() if key[0] is not flow}
             post.ready.notify()
@@ -240,20 +261,24 @@ class Pipeline:
                     worker.done = work(worker, bound, parcel, post.stage.block)
                     del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
-            with self.lock:
-                self._fail(error)
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """End all flows, now and later, with `error`. Lock held."""
-        self._error = self._error or error
-        self._closing = True
-        for flow in self._flows:
-            flow.fail(self._error)
-            self._told = True
-        for post in self.posts:
-            post.ready.notify_all()
-        for worker in self.workers:
-            worker.cut()
+        """End all flows, now and later, with `error`."""
+        with self.lock:
+            error = self._error = self._error or error
+            self._closing = True
+            flows = list(self._flows)
+            for flow in flows:
+                flow.fail(error)
+                self._told = True
+            for post in self.posts:
+                post.ready.notify_all()
+            for worker in self.workers:
+                worker.cut()
+        for flow in flows:
+            if flow.tickets is not None:
+                flow.tickets.drop(error)
 
     def _exchange(self, worker: Worker, post: Post) -> Parcel | None:
         """Hand over what is done and take the next parcel; None when the pipeline closes. The one place to wait."""
@@ -301,7 +326,7 @@ class Pipeline:
     def _share(self, post: Post, parcel: Parcel) -> Parcel:
         """Return as much of `parcel` as one worker should take, and leave the rest to the others."""
         if parcel.open_until is not None:
-            parcel.flow.seal()
+            parcel.flow.gate.seal()
         workers = post.stage.workers
         # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
         waiting = sum(map(len, islice(post.queue, 2 * workers)))
@@ -327,12 +352,13 @@ class Pipeline:
             total.failed += clock.failed
         if parcel.flow.closed:
             return
-        post.cost_s = smooth(post.cost_s, max(1e-9, sum(clock.busy_s for clock in clocks) / len(parcel)))
+        if not post.cost_s or any(clock.items for clock in clocks):  # a parcel of failures alone says nothing
+            post.cost_s = smooth(post.cost_s, max(1e-9, sum(clock.busy_s for clock in clocks) / len(parcel)))
         if rest is not None:
             post.queue.appendleft(rest)
             if post.idle:
                 post.ready.notify()
-        parcel.flow.measured(parcel.nbytes, len(parcel))
+        parcel.flow.gate.measured(parcel.nbytes, len(parcel))
         self._pass_on(worker.stage, parcel)
 
     def _gather(self, post: Post, piece: Parcel, origin: int) -> Parcel | None:

@@ -56,6 +56,8 @@ class Worker:
     """Parcels it took since it last let another worker go first."""
     first_slice: int = FIRST_SLICE
     """Items to do before the first look at the clock; set by the pipeline from the stage's measured cost."""
+    last: bool = False
+    """Its stage is the last one."""
     lease: Lease | None = None
     done: Done | None = None
 
@@ -98,6 +100,9 @@ def _slice_end(parcel: Parcel, offset: int, block: int | None, n: int) -> int:
 
 def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) -> Rows | None:
     """Run all steps over `part`; None where the worker was cut short: no further step may see what came of it."""
+    tickets = part.flow.tickets
+    if tickets is not None and worker.stage == 0:
+        tickets.begin(part)
     rows = Rows(part.positions, part.items, part.values, part.failed)
     begun = time.perf_counter()
     for (step, fn), clock in zip(bound, clocks, strict=True):
@@ -112,4 +117,6 @@ def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) 
         begun = now
         if not values:
             return None
+    if tickets is not None and worker.last:
+        tickets.finish(part.items, rows.values)
     return rows

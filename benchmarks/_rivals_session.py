@@ -1,0 +1,186 @@
+"""One model behind a door for many callers: penstock.Session, a bare queue with a thread, LitServe over HTTP.
+
+An entry is a context manager that gives `submit(item) -> Future`, bounded. Settings: a bare queue has none; penstock
+waits for no company (max_wait_s=0), or is left as it is where photos are batched; LitServe takes the ZeroMQ queue, a
+worker for each core, no batching on the CPU, and a client that keeps a connection for each request in flight open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from _photos import read
+from _runtimes import cores, ort
+
+WINDOW = 64
+"""Requests in flight at most; the penstock session's own window is about as large."""
+START_S = 120.0
+Submit = Callable[[Any], "Future[Any]"]
+
+
+def same(batch: Any) -> Any:
+    """The model of 0 ms."""
+    return batch
+
+
+@contextmanager
+def bare_queue() -> Iterator[Submit]:
+    """A bounded queue and one thread that resolves futures: what one writes first."""
+    waiting: queue.Queue[tuple[Future[Any], Any] | None] = queue.Queue(WINDOW)
+
+    def work() -> None:
+        while (taken := waiting.get()) is not None:
+            future, item = taken
+            if future.set_running_or_notify_cancel():
+                future.set_result(same([item])[0])
+
+    def submit(item: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        waiting.put((future, item))
+        return future
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield submit
+    waiting.put(None)
+    thread.join()
+
+
+@contextmanager
+def session() -> Iterator[Submit]:
+    """penstock, dynamic batches of up to 8 that wait for no company."""
+    import penstock
+
+    with penstock.Session(same, batch=penstock.Batching(max_size=8, max_wait_s=0.0)) as own:
+        yield own.submit
+
+
+# ---- LitServe
+
+
+class Client:
+    """An HTTP client of the standard library: a loop in a thread, a connection kept for each request in flight."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._room = threading.BoundedSemaphore(WINDOW)
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, item: str) -> Future[Any]:
+        """Return the future of the body that answers a POST of `item`."""
+        self._room.acquire()
+        future = asyncio.run_coroutine_threadsafe(self._post(item), self._loop)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    async def _post(self, item: str) -> bytes:
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        body = f'{{"input": "{item}"}}'.encode()
+        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b" 200 " not in answer[:20]:
+            raise RuntimeError(answer.decode())
+        length = int(answer.split(b"content-length:")[1].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self._idle.append((reader, writer))
+        return body
+
+    async def _hang_up(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
+
+
+@contextmanager
+def litserve(model: str = "") -> Iterator[Submit]:
+    """A LitServe server in a process of its own, with its workers, and a local client."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(Path(__file__).resolve()), "--port", str(port), "--model", model]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _await(port, server)
+        with Client(port) as client:
+            yield client.submit
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _await(port: int, server: subprocess.Popen[str]) -> None:
+    """Wait until the server says that its workers are ready."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    server.terminate()
+    raise SystemExit(f"LitServe did not start in {START_S:.0f} s:\n{server.communicate()[1][-3000:]}")
+
+
+def _serve(port: int, model: str) -> None:
+    """Run the server: the model of 0 ms, or MobileNet on ONNX Runtime, one thread a worker, a worker a core."""
+    import litserve
+
+    class Api(litserve.LitAPI):  # type: ignore[misc]
+        def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's contract
+            self.call = functools.partial(best_class, ort(model)) if model else same
+
+        def decode_request(self, request: dict[str, Any]) -> Any:
+            return request["input"]
+
+        def predict(self, x: Any) -> Any:
+            return self.call(x)
+
+        def encode_response(self, output: Any) -> Any:
+            return {"output": output}
+
+    workers = cores() if model else 1
+    server = litserve.LitServer(Api(), accelerator="cpu", workers_per_device=workers, fast_queue=True, timeout=False)
+    server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
+
+
+def best_class(predict: Any, path: str) -> int:
+    """Return the best class of a photo."""
+    return int(predict(read(path))[0].argmax())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="the LitServe server of session.py")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--model", default="")
+    asked = parser.parse_args()
+    _serve(asked.port, asked.model)
