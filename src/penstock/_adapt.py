@@ -154,7 +154,8 @@ class Recipe:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size)
+        exact = r.batching.safety == "exact"
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact)
         if self._torch is not None:
             if choices is not None:
                 return torch_choose.load_torch_as(self._torch, spec, choices, items, self.threads)
@@ -168,7 +169,7 @@ class Recipe:
         r = self.request
         asked = {"runtime": r.runtime if self._file else "auto", "batch": r.batching.max_size}
         for name, value in asked.items():
-            if name in choices and value not in ("auto", choices[name]):
+            if name in choices and value not in ("auto", choices[name], choices.get(f"asked_{name}")):
                 raise LedgerError(
                     f"This job was begun with {name} {choices[name]!r}, and {name}={value!r} is asked for now. Leave "
                     "it out to go on, use another out, or start over with --fresh (fresh=True)."

@@ -20,11 +20,14 @@ class Batching:
 
     `max_size`: items per call, or "auto" (found by measurement for model files, 8 for callables). `max_wait_s`: how
     long a batch that is not full may wait for more items when they trickle in (a folder's batches never wait: they
-    are formed by position, so that a resumed run computes the same ones).
+    are formed by position, so that a resumed run computes the same ones). `safety`: "exact", a model file or module
+    that gives items other answers in a batch than alone (tried on real items at the start) gets them one by one;
+    "fast" lets it have its batches. Callables are not tried: they see each item once.
     """
 
     max_size: int | Auto = "auto"
     max_wait_s: float = 0.005
+    safety: Literal["exact", "fast"] = "exact"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -32,6 +35,8 @@ class Batching:
             raise UsageError(f'Batching(max_size={self.max_size!r}): give a number of items >= 1, or "auto".')
         if not self.max_wait_s >= 0:
             raise UsageError(f"Batching(max_wait_s={self.max_wait_s!r}): give seconds >= 0.")
+        if self.safety not in ("exact", "fast"):
+            raise UsageError(f'Batching(safety={self.safety!r}): give "exact" or "fast".')
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,10 +120,11 @@ def test_a_batch_whose_answers_differ_is_refused(monkeypatch: pytest.MonkeyPatch
     assert {m["batch"] for m in refused} == {4}
 
 
-def test_a_batch_that_was_asked_for_and_is_wrong_refuses_to_start() -> None:
+def test_a_batch_that_was_asked_for_and_is_wrong_gives_way_to_single_items() -> None:
     items = [np.array([value, 1], np.float32) for value in range(6)]
-    with pytest.raises(ModelError, match="no way to run 'Normalises' here gives the answers of the same module"):
-        choose_torch(Torch(Normalises(), device="cpu"), None, items, Wanted(2, batch=4))
+    chosen = choose_torch(Torch(Normalises(), device="cpu"), None, items, Wanted(2, batch=4))
+    assert (chosen.batch_size, chosen.choices["asked_batch"]) == (1, 4)
+    assert "in batches of 4 they get other answers than alone" in chosen.choices["why_batch"]
 
 
 def test_random_answers_cannot_be_compared() -> None:

@@ -21,12 +21,16 @@ from penstock.errors import MissingDependency, ModelError, PenstockError, UsageE
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked of a choice: the calling threads there will be, and what is not left to it."""
+    """What was asked of a choice: the calling threads there will be, and what is not left to it.
+
+    `exact`: a batch counts only where its items get the answers they get alone.
+    """
 
     threads: int
     runtime: str = "auto"
     precision: str = "f32"
     batch: int | Auto = "auto"
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,11 @@ class Choice:
         self._wrong: list[str] = []
         self._errors: list[PenstockError] = []
         self._loaded: list[Runnable] = []
+        self._apart: str | None = None
 
     def load(self, tried: Sequence[Contender]) -> None:
         """Load and check every candidate; keep the right ones. Raises where there is none."""
+        laps: list[Lap] = []
         for candidate in tried:
             try:
                 model = candidate.load(self._source, self._spec)
@@ -122,11 +128,19 @@ class Choice:
                 self._refused.append(_tried(candidate, self._first_batch, f"not loaded: {error}"))
                 continue
             self._loaded.append(model)
-            lap = Lap(candidate, model, self._first_batch)
-            if self._agrees(lap):
-                self._laps.append(lap)
+            laps.append(Lap(candidate, model, self._first_batch))
+        self._laps = [lap for lap in laps if self._agrees(lap)]
+        if not self._laps and self._first_batch > 1:
+            self._keep_items_apart(laps)
         if not self._laps:
             raise self._nothing_right()
+
+    def _keep_items_apart(self, laps: Sequence[Lap]) -> None:
+        """Fall back to batches of one, where the answers of an item depend on those beside it."""
+        why = f"items are kept apart, for in batches of {self._first_batch} they get other answers than alone: "
+        self._apart = why + "; ".join(self._wrong)
+        alone = [Lap(lap.candidate, lap.model, 1) for lap in laps]
+        self._laps = [lap for lap in alone if self._agrees(lap)]
 
     def fastest(self) -> Chosen:
         """Time what is left, and return the fastest that is right at its batch size too."""
@@ -154,7 +168,7 @@ class Choice:
 
     def _agrees(self, lap: Lap) -> bool:
         try:
-            agreement = check(lap.model, self._truth, self._wanted.threads, lap.batch)
+            agreement = check(lap.model, self._truth, self._wanted.threads, lap.batch if self._wanted.exact else 1)
         except PenstockError as error:
             self._refuse(lap, None, f"failed on items that the reference runs: {error}")
             return False
@@ -177,7 +191,10 @@ class Choice:
             for other in timed.laps
             if other not in self._refused_laps
         ]
-        return Chosen(lap.model, lap.batch, _choices(lap), agreement, self._truth.said, tried + self._refused)
+        choices = _choices(lap)
+        if self._apart is not None:
+            choices |= {"asked_batch": self._first_batch, "why_batch": self._apart}
+        return Chosen(lap.model, lap.batch, choices, agreement, self._truth.said, tried + self._refused)
 
     def _nothing_right(self) -> PenstockError:
         if not self._wrong:

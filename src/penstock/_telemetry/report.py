@@ -55,7 +55,7 @@ class Report:
         return {**values, "rate": self.rate, "slowest_stage": self.slowest_stage, "exit_code": self.exit_code}
 
     def __str__(self) -> str:
-        """Return the line that is printed at the end, and a second one where the precision was lowered."""
+        """Return the line that is printed at the end, and more where the precision was lowered or batches refused."""
         parts = [f"{self.done:,} done", f"{self.failed:,} failed"]
         parts += [f"{n:,} {name}" for name, n in self._rare() if n]
         line = f"{self.planned:,} items: " + ", ".join(parts)
@@ -64,6 +64,8 @@ class Report:
         line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
         if self.plan.get("precision", "f32") != "f32":
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
+        if "why_batch" in self.plan:
+            line += f"\n{self.plan['why_batch']}"
         return line
 
     def _rare(self) -> list[tuple[str, int]]:
