@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         code: int = given.action(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PenstockError as error:
         print(f"penstock: {_printable(error)}", file=sys.stderr)
         return error.exit_code
@@ -47,6 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted(130)
     except SystemExit as stop:
         return _interrupted(143) if stop.code == 143 else 2
+    return code
+
+
+def entry() -> int:
+    """Run the command as a program: what `penstock` on the command line is."""
+    code = main()
+    if code in (130, 143):
+        # Everything is written and closed. The runtimes' own threads may be amid something: a usual exit would run the
+        # destructors of their libraries under them, which aborts the process now and then.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 
@@ -151,7 +168,10 @@ def _by_model(option: str, values: list[str] | None) -> Any:
         return values[0]
     found = {match[1]: match[2] for match in named if match is not None}
     if len(found) < len(values):
-        raise UsageError(f"{option} was given {len(values)} times ({', '.join(values)}): name each, {option} a=FILE.")
+        given = ", ".join(values)
+        raise UsageError(
+            f"{option} was given {len(values)} times ({given}): give each a name of its own, {option} a=FILE."
+        )
     return found
 
 
@@ -202,7 +222,8 @@ def _show(report: Report, given: argparse.Namespace) -> int:
     elif not given.quiet:
         print(report)
         if report.failed:
-            print(f"The failed items: penstock failures {given.out}; again: penstock retry {given.out}")
+            again = "" if getattr(given, "source", None) == "-" else f"; again: penstock retry {given.out}"
+            print(f"The failed items: penstock failures {given.out}{again}")
     return report.exit_code
 
 
@@ -228,4 +249,4 @@ def _printable(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from penstock._options import Torch
+from penstock._options import Limits, Torch
 from penstock._request import Request
 
 
-def stored(source: Any, request: Request, *, order: bool) -> dict[str, Any] | None:
+def stored(source: Any, request: Request, kept: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the arguments of a run with absolute paths, or None where it holds functions or an iterable."""
     if request.stages or request.post is not None or source == "-" or not isinstance(source, (str, Path)):
         return None
@@ -32,13 +32,16 @@ def stored(source: Any, request: Request, *, order: bool) -> dict[str, Any] | No
         "threads": request.threads,
         "runtime": request.runtime,
         "precision": request.precision,
-        "order": order,
+        "device": request.device,
+        **kept,
     }
 
 
 def restored(command: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that `stored` stored."""
-    return {**command, "model": _model_of(command["model"])}
+    arguments = dict(command)
+    limits = Limits(item_timeout_s=arguments.pop("item_timeout_s"))
+    return {**arguments, "model": _model_of(command["model"]), "limits": limits}
 
 
 def _plain(value: Any, names: Collection[str]) -> Any:

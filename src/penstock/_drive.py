@@ -63,7 +63,7 @@ class Drive:
         """Prepare to write into `job`."""
         self._job = job
         self._orders = orders
-        self._interrupts = interrupts
+        self.interrupts = interrupts
         self.tally = Tally(job.ledger.counts())
         self._attempts = job.ledger.attempts() if orders.retry else {}
 
@@ -73,7 +73,7 @@ class Drive:
         window = window_of(stages, self._max_bytes())
         begun = time.perf_counter()
         with (
-            self._interrupts.deferred(),
+            self.interrupts.deferred(),
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
@@ -118,7 +118,7 @@ class Drive:
             earlier = Counts(0, 0, 0, 0) if self._orders.retry else tally.before
             failed, done = tally.failed + earlier.failed, tally.done + earlier.done
             tally.stopped = self._orders.budget.spent(failed, done, self._orders.planned)
-        if tally.stopped is not None or self._interrupts.signal is not None:
+        if tally.stopped is not None or self.interrupts.signal is not None:
             flow.drain()
 
     def _take_stock(self, statistics: PipelineStatistics, ready: Ready, threads: int) -> None:
@@ -142,14 +142,14 @@ class Drive:
 
     def finish(self, ignored: int) -> Report:
         """Complete the output, audit it, and return the report. Raises StageError where the budget was spent."""
-        complete = self._interrupts.signal is None and self.tally.stopped is None
+        complete = self.interrupts.signal is None and self.tally.stopped is None
         begun = time.perf_counter()
         if complete:
             self._job.finish(by_input=self._orders.order)
         else:
             self._job.report_failures()
         counts = self._audited(complete=complete)
-        if complete and self._orders.planned is None:  # a share of the items could not be told before now
+        if complete or self.tally.stopped is not None:  # with all that came out since, and what failed on earlier runs
             self.tally.stopped = self._orders.budget.spent(counts.failed, counts.done, counts.planned)
         report = self._report(counts, ignored, self.tally.seconds + time.perf_counter() - begun)
         if self.tally.stopped is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once before and after the work, a clean stop while results are being written."""
+"""Ctrl-C and SIGTERM: at once while nothing runs, at the next safe point while models are loaded, cleanly in a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+_entered: list[Interrupts] = []
+"""Those in force, the innermost last; changed by the main thread alone."""
 
 
 class Interrupts:
@@ -28,21 +32,24 @@ class Interrupts:
         """Set the handlers; elsewhere than in the main thread signals are not ours to handle."""
         if threading.current_thread() is threading.main_thread():
             self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            _entered.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Put the former handlers back."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        if self in _entered:
+            _entered.remove(self)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Note a first signal in `signal` instead of raising, for whoever can stop cleanly."""
-        self._deferring = True
+        before, self._deferring = self._deferring, True
         try:
             yield
         finally:
-            self._deferring = False
+            self._deferring = before
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         again = self.signal is not None
@@ -56,3 +63,12 @@ class Interrupts:
             raise KeyboardInterrupt
         if self.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
+
+
+def checkpoint() -> None:
+    """Raise a signal that was only noted, where it does no harm: no library is half imported, no thread is inside one.
+
+    In other threads than the main one, and where nobody notes signals, it does nothing.
+    """
+    if _entered and threading.current_thread() is threading.main_thread():
+        _entered[-1].raise_noted()

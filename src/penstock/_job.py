@@ -59,6 +59,8 @@ class Job:
                     f"{self.out} exists and is not an output of penstock (no ledger in {self.folder}). "
                     "Use another out, or --fresh to overwrite it."
                 )
+            elif not self.out.suffix and not self._ledger_path.exists():
+                self._refuse_foreign()
             self.ledger = stack.enter_context(Ledger(self._ledger_path))
             self._stack = stack.pop_all()
         return self
@@ -66,6 +68,15 @@ class Job:
     def __exit__(self, *_: object) -> None:
         """Release everything; what was not committed is left to the next run."""
         self._stack.close()
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that holds files which a result might be written over."""
+        foreign = next((path for path in self.out.rglob("*.json") if self.folder not in path.parents), None)
+        if foreign is not None:
+            raise LedgerError(
+                f"{self.out} holds files that are not penstock's (no ledger in {self.folder}), {foreign} for one; a "
+                "result might be written over them. Use another out, or --fresh to do so."
+            )
 
     @property
     def _ledger_path(self) -> Path:
@@ -75,7 +86,9 @@ class Job:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkError(f"The job folder {self.folder} cannot be made: {error.strerror}.") from error
+            raise UsageError(
+                f"The job folder {self.folder} cannot be made: {error.strerror}. Use another out."
+            ) from error
 
     def _wipe(self) -> None:
         """Remove the results that the ledger knows and the ledger itself; other files in a folder stay."""
@@ -104,8 +117,10 @@ class Job:
         """Store the fingerprint of a new job; refuse a job that was begun with another one, naming what differs."""
         stored = self.ledger.get(FINGERPRINT)
         now = json.loads(json.dumps(fingerprint, default=str))
-        if stored is None:
+        if stored is None or not self.ledger.begun():  # a job that has done nothing binds nobody
             with self.ledger.transaction():
+                self.ledger.forget()
+                self.ledger.put(CHOICES, None)
                 self.ledger.put(FINGERPRINT, now)
             return
         differences = differing(stored, now)
@@ -128,11 +143,24 @@ class Job:
         self._stack.callback(self.sink.close)
         state = self.ledger.get(SINK_STATE)
         self.sink.open(state)
+        self._refuse_missing()
         self._rows = int(state["rows"]) if state and self.sink.sequential else 0
         self._highest = self.ledger.last_done()
         self._disorder = bool(self.ledger.get(DISORDER))
         write_failures(self.ledger, self.folder / "failures.jsonl")
         return self.sink
+
+    def _refuse_missing(self) -> None:
+        """Refuse an output of one file an item from which files were removed."""
+        there = getattr(self.sink, "count", None)
+        if there is None or not self.ledger.begun():
+            return
+        expected, found = sum(1 for _ in self.ledger.done_ids()), there()
+        if found < expected:
+            raise LedgerError(
+                f"{self.out} was changed by somebody else: the ledger knows {expected:,} results, {found:,} are there. "
+                "Bring them back, or start over with --fresh."
+            )
 
     def absorb(self, parcel: Parcel) -> tuple[int, int]:
         """Give a finished parcel to the sink; return (done, failed). Nothing counts before `commit`."""
@@ -253,7 +281,10 @@ def _short(value: Any) -> str:
 
 def _lock(path: Path) -> TextIO:
     """Return the locked file; the kernel frees the lock when its owner dies, however it dies."""
-    file = path.open("a+", encoding="utf-8")
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path} cannot be made: {error.strerror}.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -263,8 +294,11 @@ def _lock(path: Path) -> TextIO:
         raise LedgerError(f"{path.parent} is in use by {owner}. Wait for it to end, or use another out.") from error
     file.truncate(0)
     begun = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {begun}")
-    file.flush()
+    try:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {begun}")
+        file.flush()
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written: {error.strerror}. Free some space.") from error
     return file
 
 

@@ -56,7 +56,7 @@ class Ensemble:
         """Refuse what cannot be."""
         if self.combine not in ("mean", "vote") and not callable(self.combine):
             raise UsageError(f'Ensemble(combine={self.combine!r}): give "mean", "vote" or a function of the outputs.')
-        if len(self.models) < 2:
+        if isinstance(self.models, str) or not isinstance(self.models, Sequence | Mapping) or len(self.models) < 2:
             raise UsageError(f"Ensemble({self.models!r}): give two models or more.")
 
     @property
@@ -98,7 +98,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        if not self.views or not all(isinstance(view, View) for view in self.views):
+        if (
+            not isinstance(self.views, Sequence)
+            or not self.views
+            or not all(isinstance(view, View) for view in self.views)
+        ):
             raise UsageError(f"Augment(views={self.views!r}): give a list of View(scale=, flip=, rotate=).")
         if self.merge not in ("mean", "max") and not callable(self.merge):
             raise UsageError(f'Augment(merge={self.merge!r}): give "mean", "max" or a function of the arrays.')

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock._options import Auto, Batching, Torch, Workers
+from penstock._options import Auto, Batching, Ensemble, Torch, Workers
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class Request:
         ):
             if value not in known:
                 raise UsageError(f"{name}={value!r} is not known here; use one of {', '.join(known)}.")
+        for name in ("preset", "labels"):
+            if isinstance(getattr(self, name), Mapping) and not isinstance(self.model, Mapping | Ensemble):
+                raise UsageError(f"{name}={getattr(self, name)!r} is by model, and there is one. Give it as it is.")
         if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
             raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
         _ = self.batching  # checks itself

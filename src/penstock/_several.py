@@ -18,6 +18,9 @@ from penstock._postprocess import activation_of, of_scores
 from penstock._request import Request
 from penstock.errors import UsageError
 
+_TABLES = {"input", "output"}
+"""The tables of a spec."""
+
 
 class Several:
     """A request for several models that was checked: a `Recipe` for each, and what they share.
@@ -125,5 +128,9 @@ def _request_for(request: Request, name: str) -> Request:
 
 
 def _own(value: Any, name: str, models: Mapping[str, Any]) -> Any:
-    by_name = isinstance(value, Mapping) and value.keys() <= models.keys()
-    return value.get(name) if by_name else value
+    """Return what `value` says for one model: by name, or, as the tables of a spec are too, for all."""
+    if not isinstance(value, Mapping) or value.keys() <= _TABLES - models.keys():
+        return value
+    if unknown := value.keys() - models.keys():
+        raise UsageError(f"there is no model named {', '.join(sorted(unknown))}; the models are {', '.join(models)}.")
+    return value.get(name)

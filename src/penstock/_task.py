@@ -17,7 +17,7 @@ from penstock._drive import Drive, Orders
 from penstock._engine.chunks import chosen, listed, positional
 from penstock._engine.flow import Take
 from penstock._engine.step import Step
-from penstock._interrupt import Interrupts
+from penstock._interrupt import Interrupts, checkpoint
 from penstock._job import CHOICES, COMMAND, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
@@ -29,6 +29,7 @@ from penstock._sources.duplicates import check_duplicates
 from penstock._sources.opening import open_source
 from penstock._telemetry.progress import Mode
 from penstock._telemetry.report import Report
+from penstock.errors import UsageError
 
 PROBES = 32
 """Items looked at (some may be broken) to choose and check a model file before its answers count."""
@@ -48,17 +49,30 @@ class Call:
     retry: bool
     progress: Mode
 
+    def kept(self) -> dict[str, Any]:
+        """Return what a retry from the command line goes by, too (JSON values)."""
+        return {
+            "order": self.order,
+            "limit": self.limit,
+            "max_failures": self.max_failures,
+            "item_timeout_s": self.limits.item_timeout_s,
+        }
+
 
 def carry_out(request: Request, call: Call) -> Report:
     """Do what is to be done and return the report; see `penstock.run` for what it raises."""
     budget = Budget.parse(call.max_failures)
+    if call.limit is not None and call.limit < 1:
+        raise UsageError(f"limit={call.limit!r}: give a number of items >= 1, or leave it out.")
     own = job_folder(call.out)
     open_sink(call.out, own)  # refuses a suffix it does not know before anything is made
     source = open_source(call.source, exclude=(call.out, own), limit=call.limit)
     task = Task(source, recipe_of(request, positional=source.positional, partial=True), retry=call.retry)
     with Interrupts() as interrupts, Job(call.out, open_sink, fresh=call.fresh) as job:
+        if isinstance(call.source, (str, Path)):
+            task.refuse_nothing(job)
         planned = task.list_items(job, order=call.order)
-        job.remember(COMMAND, stored(call.source, request, order=call.order))
+        job.remember(COMMAND, stored(call.source, request, call.kept()))
         todo = task.count_todo(job, planned)
         orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo)
         drive = Drive(job, orders, interrupts)
@@ -89,6 +103,15 @@ class Task:
         job.ledger.sync(self._source)
         return job.ledger.counts().planned
 
+    def refuse_nothing(self, job: Job) -> None:
+        """Refuse a source on disk without items: a mistyped pattern, or a disk that is not there."""
+        if next(iter(self._source), None) is not None:
+            return
+        ignored = f" ({self._source.ignored:,} files are no pictures, by their suffix)" if self._source.ignored else ""
+        counts = job.ledger.counts()
+        kept = f" The {counts.done + counts.vanished:,} results in {job.out} stay as they are." if counts.done else ""
+        raise UsageError(f"There is nothing to do: {self._source!r} has no items{ignored}. Check the source.{kept}")
+
     def count_todo(self, job: Job, planned: int | None) -> int | None:
         """Return how many items are to be done in this run, None where only the end will tell."""
         if self._retry:
@@ -102,8 +125,11 @@ class Task:
         if todo == 0:
             return
         choices = job.ledger.get(CHOICES)
-        ready = self._recipe.ready(self._first_entries(job), choices)
+        entries = self._first_entries(job)
+        with drive.interrupts.deferred():
+            ready = self._recipe.ready(entries, choices)
         with closing(ready):
+            checkpoint()
             if choices is None:
                 job.remember(CHOICES, dict(ready.choices))
             several = isinstance(self._recipe, Several)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from penstock._decode import decode
+from penstock._decode import decode, tools
 from penstock._decode.tools import MAX_PIXELS, check_size, choose_decoder, factor_for, find_tools, from_16_bits
 from penstock.errors import ItemError, MissingDependency, UsageError
 
@@ -44,11 +46,38 @@ def test_check_size() -> None:
         check_size(0, 5)
 
 
+def forget() -> None:
+    tools._found.cache_clear()
+    tools._opencv.cache_clear()
+
+
+def test_the_first_pictures_may_come_to_many_threads_at_once() -> None:
+    """To the others OpenCV looks broken while one thread is importing it."""
+    program = """
+import io, threading, sys
+from PIL import Image
+import penstock
+file = io.BytesIO(); Image.new("RGB", (8, 8)).save(file, "PNG")
+start, errors = threading.Barrier(8), []
+def work():
+    start.wait(20)
+    try:
+        penstock.decode(file.getvalue())
+    except Exception as error:
+        errors.append(repr(error))
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]; [thread.join(20) for thread in threads]
+sys.exit("; ".join(errors) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_opencv_gets_no_threads_of_its_own() -> None:
     import cv2
 
     cv2.setNumThreads(4)
-    find_tools.cache_clear()
+    forget()
     find_tools("auto")
     assert cv2.getNumThreads() == 1
 
@@ -57,9 +86,9 @@ def test_opencv_gets_no_threads_of_its_own() -> None:
 def without_simplejpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     real = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "simplejpeg" else real(name))
-    find_tools.cache_clear()
+    forget()
     yield
-    find_tools.cache_clear()
+    forget()
 
 
 def test_an_unknown_decoder_is_refused() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ DECODERS = ("auto", "simplejpeg", "opencv", "pillow")
 MAX_PIXELS = 178_956_970
 """Pictures of more are refused before memory is taken for them: Pillow's own limit."""
 _FROM_16_BITS = 257  # 65535 / 255
-_MODULES = {"simplejpeg": "simplejpeg", "opencv": "cv2"}
+_FAST = ("simplejpeg", "opencv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +48,54 @@ def choose_decoder(decoder: str = "auto") -> str:
     return "+".join(f"{name} {module.__version__}" for name, module in named if module is not None)
 
 
-@functools.cache
+_LOADING = threading.Lock()
+"""One thread at a time imports: to another one OpenCV looks broken while it is half imported."""
+
+
 def find_tools(decoder: str) -> Tools:
     """Return the modules that `decoder` names: "auto" all that are installed, "pillow" none beyond Pillow.
 
     Raises UsageError for an unknown name, MissingDependency for one that is not installed.
     """
+    with _LOADING:
+        return _found(decoder)
+
+
+@functools.cache
+def _found(decoder: str) -> Tools:
     if decoder not in DECODERS:
         raise UsageError(f"decoder={decoder!r} is not known; use one of {', '.join(DECODERS)}.")
     if importlib.util.find_spec("PIL") is None:
         raise MissingDependency.of("pillow", "images", "reading pictures")
-    return Tools(*(_import(name, decoder) for name in _MODULES))
+    return Tools(*(_import(name, decoder) for name in _FAST))
 
 
 def _import(name: str, decoder: str) -> Any:
-    module = _MODULES[name]
     if decoder not in ("auto", name):
         return None
-    if importlib.util.find_spec(module) is None:
-        if decoder == name:
-            raise MissingDependency.of(name, "images", f"decoder={decoder!r}")
-        return None
-    loaded = importlib.import_module(module)
     if name == "opencv":
-        loaded.setNumThreads(1)  # the cores belong to the workers: OpenCV's own threads would fight them
+        loaded = _opencv()
+    else:
+        loaded = importlib.import_module(name) if importlib.util.find_spec(name) is not None else None
+    if loaded is None and decoder == name:
+        raise MissingDependency.of(name, "images", f"decoder={decoder!r}")
     return loaded
+
+
+def opencv() -> Any:
+    """Return OpenCV's module, None where it is not installed."""
+    with _LOADING:
+        return _opencv()
+
+
+@functools.cache
+def _opencv() -> Any:
+    if importlib.util.find_spec("cv2") is None:
+        return None
+    import cv2
+
+    cv2.setNumThreads(1)  # the cores belong to the workers: OpenCV's own threads would fight them
+    return cv2
 
 
 def check_size(height: int, width: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock._interrupt import checkpoint
 from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
 from penstock._models.candidates import Candidate, candidates, installed, reference_candidate, usable
@@ -121,6 +122,7 @@ class Choice:
         """Load and check every candidate; keep the right ones. Raises where there is none."""
         laps: list[Lap] = []
         for candidate in tried:
+            checkpoint()
             try:
                 model = candidate.load(self._source, self._spec)
             except PenstockError as error:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock._interrupt import checkpoint
 from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import Pace, pace, same_shape
 
@@ -133,6 +134,7 @@ def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> li
         if done and time.perf_counter() - begun > HEAT_S:
             break
         for lap in racing:
+            checkpoint()
             lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s))
         clock = clock_of(racing)
         best = max((lap.worth(clock) for lap in racing), default=0.0)

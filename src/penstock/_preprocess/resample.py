@@ -9,13 +9,13 @@ that the crop will drop are not computed.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from penstock._decode.tools import opencv
 from penstock._preprocess.geometry import Axis
 from penstock._spec import InputSpec
 from penstock.errors import ItemError, MissingDependency
@@ -45,11 +45,9 @@ def choose_resample(spec: InputSpec) -> Resample:
 
     Raises MissingDependency where neither OpenCV nor Pillow can do it.
     """
-    if importlib.util.find_spec("cv2") is None:
+    cv2 = opencv()
+    if cv2 is None:
         return _without_opencv(spec)
-    import cv2
-
-    cv2.setNumThreads(1)  # the cores belong to the workers
     pillow = _pillow(spec)
     if spec.color == "rgba" or (spec.antialias and spec.interpolation == "bicubic"):
         return pillow

@@ -71,6 +71,11 @@ class JsonFolder:
         finally:
             probe.unlink()
 
+    def count(self) -> int:
+        """Return how many results are there."""
+        inside = os.walk(self._out)
+        return sum(name.endswith(_JSON) for folder, _, names in inside if folder != str(self._job) for name in names)
+
     def encode(self, item: Item | int, output: Any) -> Sequence[str]:
         """Write the files of one result, atomically, and return their paths.
 

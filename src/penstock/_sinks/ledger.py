@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from penstock._contracts import Failure, Item
 from penstock._sinks.answers import pack, unpack
-from penstock.errors import LedgerError
+from penstock.errors import LedgerError, SinkError
 
 VERSION = 2
 PENDING, DONE, FAILED, MENDED = 0, 1, 2, 3
@@ -123,6 +123,9 @@ class Ledger:
             # FULL: the log reaches the disk at each commit, so that a power cut loses no more than a kill does.
             self._db.execute("PRAGMA synchronous = FULL")
             self._check_version()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise self._cannot_write(error) from error
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise LedgerError(f"{path} is no readable ledger ({error}). Use another out, or --fresh.") from error
@@ -155,14 +158,19 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all changes made inside together, or none."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """Commit all changes made inside together, or none. Raises SinkError where they cannot be written."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _cannot_write(self, error: sqlite3.Error) -> SinkError:
+        return SinkError(f"{self._path} cannot be written: {error}. What was committed is safe; make room and go on.")
 
     # ---- small values
 
@@ -177,6 +185,14 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
     # ---- what is planned
+
+    def begun(self) -> bool:
+        """Tell whether anything was ever done, or failed."""
+        return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM items WHERE state != 0)").fetchone()[0])
+
+    def forget(self) -> None:
+        """Forget the plan; for a job that has done nothing."""
+        self._db.execute("DELETE FROM items")
 
     def sync(self, items: Iterable[Item]) -> bool:
         """Make the plan equal to `items`; return whether it changed an existing plan.

@@ -49,6 +49,8 @@ def _open(source: Any, exclude: Sequence[AnyPath]) -> Source:
 def _open_path(source: AnyPath, exclude: Sequence[AnyPath]) -> Source:
     path = os.fspath(source)
     if source == "-":
+        if sys.stdin is None:
+            raise UsageError("There is no standard input to read paths from: it is closed.")
         return PathsSource(read_paths(sys.stdin.buffer))
     suffix = PurePath(path).suffix.lower()
     if suffix in TABLE_SUFFIXES and os.path.exists(path):

@@ -91,4 +91,7 @@ def read_paths(stream: BinaryIO) -> list[str]:
     """
     data = stream.read()
     separator = b"\0" if b"\0" in data else b"\n"
-    return [os.fsdecode(path) for path in data.split(separator) if path]
+    lines = data.split(separator)
+    if separator == b"\n" and all(line.endswith(b"\r") for line in lines if line):
+        lines = [line.removesuffix(b"\r") for line in lines]  # a list written on Windows
+    return [os.fsdecode(path) for path in lines if path]
