@@ -77,6 +77,7 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._room = threading.BoundedSemaphore(WINDOW)
+        self._flying: set[Future[Any]] = set()
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     def __enter__(self) -> Self:
@@ -93,8 +94,13 @@ class Client:
         """Return the future of the body that answers a POST of `item`."""
         self._room.acquire()
         future = asyncio.run_coroutine_threadsafe(self._post(item), self._loop)
-        future.add_done_callback(lambda _: self._room.release())
+        self._flying.add(future)  # or the collector may take task, future and connection, which hold but each other
+        future.add_done_callback(self._over)
         return future
+
+    def _over(self, future: Future[Any]) -> None:
+        self._flying.discard(future)
+        self._room.release()
 
     async def _post(self, item: str) -> bytes:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
