@@ -39,6 +39,8 @@ class Post:
 
     stage: Stage
     ready: threading.Condition
+    block: int | None
+    """Of the stage, which works it out each time it is asked."""
     queue: deque[Parcel] = field(default_factory=deque)
     pieces: dict[tuple[Flow | Inlet, int], list[Parcel]] = field(default_factory=dict)
     clocks: list[Clock] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Pipeline:
     def __init__(self, stages: Sequence[Stage], *, item_timeout_s: float | None = None) -> None:
         """Prepare; nothing runs before the context is entered."""
         self.lock = threading.RLock()  # the collector may close a forgotten flow in a thread that holds it
-        self.posts = [Post(stage, threading.Condition(self.lock)) for stage in stages]
+        self.posts = [Post(stage, threading.Condition(self.lock), stage.block) for stage in stages]
         for post in self.posts:
             post.clocks = [Clock() for _ in post.stage.steps]
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
@@ -207,7 +209,7 @@ class Pipeline:
             parcel.flow.arrive(parcel)
             return
         post = self.posts[s]
-        if post.stage.block and len(parcel) != parcel.origin[1]:
+        if post.block and len(parcel) != parcel.origin[1]:
             gathered = self._gather(post, parcel)
             if gathered is None:
                 return
@@ -244,7 +246,7 @@ class Pipeline:
             with ExitStack() as stack:
                 bound = [(step, stack.enter_context(step.bind())) for step in post.stage.steps]
                 while (parcel := self._exchange(worker, post)) is not None:
-                    worker.done = work(worker, bound, parcel, post.stage.block)
+                    worker.done = work(worker, bound, parcel, post.block)
                     del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
             self._fail(error)
@@ -315,11 +317,12 @@ class Pipeline:
             parcel.flow.gate.seal()
         workers = post.stage.workers
         # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
-        waiting = sum(map(len, islice(post.queue, 2 * workers)))
-        n = share(post.cost_s, len(parcel), len(parcel) + waiting, workers)
-        if post.stage.block:
-            n = whole_blocks(parcel.positions, post.stage.block, n)
-        if n < len(parcel):
+        length = len(parcel)
+        waiting = sum(map(len, islice(post.queue, 2 * workers))) if post.queue else 0
+        n = share(post.cost_s, length, length + waiting, workers)
+        if n < length and post.block:
+            n = whole_blocks(parcel.positions, post.block, n)
+        if n < length:
             parcel, rest = parcel.split(n)
             post.queue.appendleft(rest)
         if post.queue and post.idle:
