@@ -22,7 +22,8 @@ DATA = HERE.parents[1] / "shared" / "data"
 """Real photos and models, beside the checkout; every script takes another place with --data."""
 
 PACKAGES = (
-    "penstock numpy onnxruntime openvino opencv-python-headless simplejpeg pillow torch torchdata spdl grain ray"
+    "penstock numpy onnxruntime openvino opencv-python-headless simplejpeg pillow torch torchdata spdl grain ray "
+    "litserve"
 ).split()
 Round = dict[str, Any]
 """What one round of one entry gave: JSON values."""

@@ -7,10 +7,10 @@ worker for each core, no batching on the CPU, and a client that keeps a connecti
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import functools
+import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -22,12 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from _photos import read
-from _runtimes import cores, ort
-
 WINDOW = 64
 """Requests in flight at most; the penstock session's own window is about as large."""
 START_S = 120.0
+SERVER = Path(__file__).resolve().parent / "_litserve_server.py"
 Submit = Callable[[Any], "Future[Any]"]
 
 
@@ -79,6 +77,7 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._room = threading.BoundedSemaphore(WINDOW)
+        self._flying: set[Future[Any]] = set()
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     def __enter__(self) -> Self:
@@ -95,8 +94,13 @@ class Client:
         """Return the future of the body that answers a POST of `item`."""
         self._room.acquire()
         future = asyncio.run_coroutine_threadsafe(self._post(item), self._loop)
-        future.add_done_callback(lambda _: self._room.release())
+        self._flying.add(future)  # or the collector may take task, future and connection, which hold but each other
+        future.add_done_callback(self._over)
         return future
+
+    def _over(self, future: Future[Any]) -> None:
+        self._flying.discard(future)
+        self._room.release()
 
     async def _post(self, item: str) -> bytes:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
@@ -123,18 +127,18 @@ def litserve(model: str = "") -> Iterator[Submit]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).resolve()), "--port", str(port), "--model", model]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(SERVER), "--port", str(port), "--model", model]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         _await(port, server)
         with Client(port) as client:
             yield client.submit
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)  # told to end, it leaves processes behind
         server.wait(30)
 
 
-def _await(port: int, server: subprocess.Popen[str]) -> None:
+def _await(port: int, server: subprocess.Popen[bytes]) -> None:
     """Wait until the server says that its workers are ready."""
     from urllib.error import URLError
     from urllib.request import urlopen
@@ -147,40 +151,4 @@ def _await(port: int, server: subprocess.Popen[str]) -> None:
                     return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    server.terminate()
-    raise SystemExit(f"LitServe did not start in {START_S:.0f} s:\n{server.communicate()[1][-3000:]}")
-
-
-def _serve(port: int, model: str) -> None:
-    """Run the server: the model of 0 ms, or MobileNet on ONNX Runtime, one thread a worker, a worker a core."""
-    import litserve
-
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's contract
-            self.call = functools.partial(best_class, ort(model)) if model else same
-
-        def decode_request(self, request: dict[str, Any]) -> Any:
-            return request["input"]
-
-        def predict(self, x: Any) -> Any:
-            return self.call(x)
-
-        def encode_response(self, output: Any) -> Any:
-            return {"output": output}
-
-    workers = cores() if model else 1
-    server = litserve.LitServer(Api(), accelerator="cpu", workers_per_device=workers, fast_queue=True, timeout=False)
-    server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
-
-
-def best_class(predict: Any, path: str) -> int:
-    """Return the best class of a photo."""
-    return int(predict(read(path))[0].argmax())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="the LitServe server of session.py")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model", default="")
-    asked = parser.parse_args()
-    _serve(asked.port, asked.model)
+    raise SystemExit(f"LitServe did not start in {START_S:.0f} s (exit code {server.poll()}).")

@@ -53,11 +53,12 @@ def open_loop(submit: Submit, n: int) -> tuple[list[float], list[float]]:
     """Return seconds from the call, and from when it was due, to the result of `n` requests, one a millisecond."""
     called, ended = [0.0] * n, [0.0] * n
     left = threading.Semaphore(0)
+    broken: list[BaseException | None] = []
 
     def over(k: int, future: Future[Any]) -> None:
         ended[k] = time.perf_counter()
-        if future.exception() is None:
-            left.release()
+        broken.append(future.exception())
+        left.release()
 
     begun = time.perf_counter() + 0.01
     for k in range(n):
@@ -68,6 +69,8 @@ def open_loop(submit: Submit, n: int) -> tuple[list[float], list[float]]:
     for _ in range(n):
         if not left.acquire(timeout=30):
             raise SystemExit("a request was not answered in 30 s")
+    if any(broken):
+        raise SystemExit(f"{n - broken.count(None)} of {n} requests failed: {next(filter(None, broken))}")
     return [e - c for e, c in zip(ended, called, strict=True)], [e - begun - k / RATE for k, e in enumerate(ended)]
 
 

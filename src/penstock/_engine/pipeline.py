@@ -39,6 +39,8 @@ class Post:
 
     stage: Stage
     ready: threading.Condition
+    block: int | None
+    """Of the stage, which works it out each time it is asked."""
     queue: deque[Parcel] = field(default_factory=deque)
     branches: int = 1
     """How many stages end at this one; it waits for the parcel from each."""
@@ -64,7 +66,7 @@ class Pipeline:
     def __init__(self, stages: Sequence[Stage], *, item_timeout_s: float | None = None) -> None:
         """Prepare; nothing runs before the context is entered."""
         self.lock = threading.RLock()  # the collector may close a forgotten flow in a thread that holds it
-        self.posts = [Post(stage, threading.Condition(self.lock)) for stage in stages]
+        self.posts = [Post(stage, threading.Condition(self.lock), stage.block) for stage in stages]
         self._routes = routes(stages)
         for post in self.posts:
             post.clocks = [Clock() for _ in post.stage.steps]
@@ -221,7 +223,7 @@ class Pipeline:
 
     def _push(self, s: int, parcel: Parcel, origin: int) -> None:
         post = self.posts[s]
-        if post.branches > 1 or (post.stage.block and len(parcel) != parcel.origin[1]):
+        if post.branches > 1 or (post.block and len(parcel) != parcel.origin[1]):
             gathered = self._gather(post, parcel, origin)
             if gathered is None:
                 return
@@ -258,7 +260,7 @@ class Pipeline:
             with ExitStack() as stack:
                 bound = [(step, stack.enter_context(step.bind())) for step in post.stage.steps]
                 while (parcel := self._exchange(worker, post)) is not None:
-                    worker.done = work(worker, bound, parcel, post.stage.block)
+                    worker.done = work(worker, bound, parcel, post.block)
                     del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
             self._fail(error)
@@ -329,11 +331,12 @@ class Pipeline:
             parcel.flow.gate.seal()
         workers = post.stage.workers
         # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
-        waiting = sum(map(len, islice(post.queue, 2 * workers)))
-        n = share(post.cost_s, len(parcel), len(parcel) + waiting, workers)
-        if post.stage.block:
-            n = whole_blocks(parcel.positions, post.stage.block, n)
-        if n < len(parcel):
+        length = len(parcel)
+        waiting = sum(map(len, islice(post.queue, 2 * workers))) if post.queue else 0
+        n = share(post.cost_s, length, length + waiting, workers)
+        if n < length and post.block:
+            n = whole_blocks(parcel.positions, post.block, n)
+        if n < length:
             parcel, rest = parcel.split(n)
             post.queue.appendleft(rest)
         if post.queue and post.idle:
