@@ -42,7 +42,7 @@ class ModelFile:
             ) from None
         except (IsADirectoryError, PermissionError) as error:
             raise UsageError(f"model {str(where)!r} cannot be read: {error.strerror}. Give the .onnx file.") from error
-        _refuse_lookalikes(where, data)
+        refuse_lookalikes(where, data)
         return cls(where, data)
 
     @property
@@ -80,7 +80,8 @@ def refused(path: Path, runtime: str, error: BaseException) -> ModelError:
     )
 
 
-def _refuse_lookalikes(path: Path, data: bytes) -> None:
+def refuse_lookalikes(path: Path, data: bytes) -> None:
+    """Raise ModelError where the first bytes of a file show that a model's place was taken by something else."""
     if not data:
         raise ModelError(f"model {str(path)!r} is empty (0 bytes). Copy or download it again.")
     if data.startswith(b"version https://git-lfs"):
