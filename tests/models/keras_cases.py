@@ -26,6 +26,8 @@ Array = np.ndarray[Any, Any]
 BACKEND = keras.backend.backend()
 COMPILES = BACKEND != "torch"
 THREADS, CALLS, BATCH = 8, 200, 4
+# Keras's own: its variables do not know how numpy 2 asks for arrays.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 SPEC = InputSpec(size=(12, 16), resize="stretch", mean=(127.5,), std=(64.0,), layout="NHWC")
 
 
@@ -78,8 +80,9 @@ def close_to(rows: Sequence[Any], truth: Any) -> bool:
 def test_arrays_get_the_answers_of_plain_keras() -> None:
     net, items = small_net(), floats(7)
     model = ready(net, items)
+    truth = plain(net, items)
     for n in (1, 3, 4, 7):
-        assert close_to(predict(model, items[:n]), plain(net, items[:n]))
+        assert close_to(predict(model, items[:n]), truth[:n])
     assert model.how == ("compiled" if COMPILES else "plain"), model.why
     assert predict(model, []) == []
 
@@ -176,7 +179,7 @@ def test_eight_threads_answer_as_one() -> None:
     parts = [items[place % 4 : place % 4 + 1 + place % BATCH] for place in range(16)]
     serial = [predict(model, part) for part in parts]
     with Crew(model) as crew:
-        crew.each(lambda run, place: run(items))
+        crew.each(lambda run, place: run(items[:BATCH]))
         before = process_threads()
         answers = crew.each(lambda run, place: [run(parts[(place + call) % 16]) for call in range(CALLS)])
         assert process_threads() == before
@@ -216,7 +219,7 @@ def test_each_worker_enters_what_its_thread_needs() -> None:
     seen.clear()
     with Crew(model) as crew:
         crew.each(lambda run, place: run([np.ones(2, np.float32)]))
-    assert seen == ([True] * 2 * THREADS if BACKEND == "torch" else [])
+    assert seen == ([True] * THREADS if BACKEND == "torch" else [])
 
 
 def test_a_model_that_changes_itself_is_called_one_at_a_time() -> None:
@@ -246,7 +249,7 @@ def test_what_cannot_be_compiled_is_called_plainly() -> None:
             return batch * 2 if float(keras.ops.max(batch)) > 1 else batch
 
         def compute_output_spec(self, batch: Any) -> Any:
-            return batch
+            return keras.KerasTensor(batch.shape, batch.dtype)
 
     net = keras.Sequential([keras.Input((2,)), Picky()])
     items = [np.full(2, value, np.float32) for value in (0.5, 3)]

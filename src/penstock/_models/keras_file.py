@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from penstock._models.modelfile import LOADING, refuse_lookalikes
-from penstock._models.ports import Dim
+from penstock._models.ports import Array, Dim
 from penstock._models.source_hash import describe as describe_source
 from penstock._models.source_hash import qualified_name
 from penstock.errors import MissingDependency, ModelError, UsageError
@@ -65,6 +67,18 @@ def import_keras() -> Any:
 def backend() -> str:
     """Return the backend Keras runs on in this process: "torch", "jax" or "tensorflow"."""
     return str(import_keras().backend.backend())
+
+
+def as_numpy(tensor: Any) -> Array:
+    """Return a tensor of any backend as an array of the caller's own, bfloat16 (which numpy lacks) as float32."""
+    # Not keras.ops.convert_to_numpy: on torch and TensorFlow it makes numpy 2.4 warn at every call.
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        tensor = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+    array: Array = np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array if array.flags.writeable else array.copy()
 
 
 def input_shape(thing: Any) -> tuple[Dim, ...] | None:
@@ -166,11 +180,10 @@ def _class_in(config: dict[str, Any]) -> str:
 
 
 def _weights_digest(model: Any) -> str:
-    convert = import_keras().ops.convert_to_numpy
     digest = hashlib.sha256()
     for weight in model.weights:
-        values = convert(weight)
-        digest.update(f"{values.shape} {values.dtype}\0".encode())
+        values = as_numpy(weight.value)
+        digest.update(f"{weight.dtype} {values.shape}\0".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
 

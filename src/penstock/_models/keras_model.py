@@ -62,8 +62,9 @@ class KerasModel:
 
     def __repr__(self) -> str:
         """Show what is loaded and how it is run."""
-        state = "closed" if self._network is None else "warm" if self._batcher else "cold"
-        return f"<KerasModel {self.name} on {self.backend} {state}: {self.how}, {self.concurrency}>"
+        if self._network is None:
+            return f"<KerasModel {self.name} on {self.backend}: closed>"
+        return f"<KerasModel {self.name} on {self.backend}: {self.how}, {self.concurrency}, {self._network.programs}>"
 
     @property
     def how(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penstock._models.agreement import compare
-from penstock._models.keras_file import import_keras
+from penstock._models.keras_file import as_numpy
 from penstock._models.keras_programs import Programs, Tracer, padded_size, tracer_for
 from penstock._models.modelfile import LOADING
 from penstock._models.ports import Array, Port, fixed_batch
@@ -55,10 +55,12 @@ class Network:
             self.stateful = _checksums(self._net) != before
             self._choose(batch, [array for _, array in plain])
         names = _output_names(self._net, [name for name, _ in plain])
-        return tuple(
-            Port(name, (None, *array.shape[1:]) if array.ndim else (), array.dtype.name)
-            for name, (_, array) in zip(names, plain, strict=True)
-        )
+        return tuple(self._output(name, array) for name, (_, array) in zip(names, plain, strict=True))
+
+    def _output(self, name: str, array: Array) -> Port:
+        # Where the batch is free, the batcher looks itself whether there is a row for each item.
+        fixed = array.ndim == 0 or (self._port is not None and fixed_batch(self._port) is not None)
+        return Port(name, array.shape if fixed else (None, *array.shape[1:]), array.dtype.name)
 
     def _plain(self, batch: Array) -> Any:
         # Torch takes the memory as it is and warns where it could not write to it.
@@ -141,14 +143,6 @@ def leaves(answer: Any, name: str = "") -> Iterator[tuple[str, Array]]:
         yield from leaves(part, f"{name}/{key}" if name else key)
 
 
-def as_numpy(tensor: Any) -> Array:
-    """Return a tensor as an array of the caller's own, bfloat16 (which numpy lacks) as float32."""
-    array: Array = np.asarray(import_keras().ops.convert_to_numpy(tensor))
-    if array.dtype.kind == "V" or array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array if array.flags.writeable else array.copy()
-
-
 def _output_names(net: Any, places: Sequence[str]) -> list[str]:
     """Return names for the leaves of an answer: the keys of a dict, else the model's own where they tell it apart."""
     own = list(getattr(net, "output_names", None) or [])
@@ -160,8 +154,7 @@ def _output_names(net: Any, places: Sequence[str]) -> list[str]:
 
 
 def _checksums(net: Any) -> list[int]:
-    convert = import_keras().ops.convert_to_numpy
-    return [zlib.crc32(np.ascontiguousarray(convert(v)).tobytes()) for v in net.variables if not v.trainable]
+    return [zlib.crc32(as_numpy(variable.value).tobytes()) for variable in net.variables if not variable.trainable]
 
 
 def _precision(net: Any) -> str:
