@@ -138,8 +138,20 @@ def test_a_model_that_takes_no_training_argument_and_was_never_built() -> None:
             return self.dense(batch) * 2
 
     net, items = Doubler(), [np.arange(4, dtype=np.float64), np.ones(4)]
-    model = ready(net, items)
-    assert close_to(predict(model, items), plain(net, np.stack(items).astype(np.float32)))
+    rows = predict(KerasModel(net), items)  # not warmed either: it is built in a worker thread
+    batch = np.stack(items).astype(np.float32)
+    assert close_to(rows, plain(net, batch))
+    net.compile(optimizer="sgd", loss="mse")
+    net.fit(batch, np.zeros((2, 3), np.float32), verbose=0)
+    assert not close_to(rows, plain(net, batch))
+
+
+def test_items_may_be_read_only() -> None:
+    items = floats(2)
+    for item in items:
+        item.flags.writeable = False
+    model = KerasModel(small_net())
+    assert np.allclose(predict(model, items[:1])[0], predict(model, items)[0], atol=1e-5)
 
 
 def test_lower_precision_gives_float32_rows() -> None:

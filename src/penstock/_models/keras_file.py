@@ -54,9 +54,6 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def import_keras() -> Any:
     """Return the package. Raises MissingDependency where it, or the backend it is set to, is not installed."""
-    if "tensorflow" not in sys.modules:
-        # TensorFlow reports on the machine's CPU and missing GPUs at import; that would tear the progress line.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import keras
     except ImportError as error:

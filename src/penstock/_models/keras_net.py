@@ -63,8 +63,7 @@ class Network:
         return Port(name, array.shape if fixed else (None, *array.shape[1:]), array.dtype.name)
 
     def _plain(self, batch: Array) -> Any:
-        # Torch takes the memory as it is and warns where it could not write to it.
-        return self._net(np.require(batch, requirements="W"), training=False)
+        return self._net(batch, training=False)
 
     def _choose(self, batch: Array, plain: list[Array]) -> None:
         shape = self._port.shape if self._port else None
