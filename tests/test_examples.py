@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,3 +30,11 @@ def test_a_map_lies_where_the_picture_does(tmp_path: Path) -> None:
         assert plain.shape == (3, 96, 128)
         assert np.ptp(plain) > 0.5
         np.testing.assert_allclose(mirrored, plain[..., ::-1], atol=2e-2)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
+def test_a_keras_model_on_every_backend(backend: str) -> None:
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(EXAMPLES.parent / "src")}
+    command = [sys.executable, str(EXAMPLES / "keras_model.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert f"60 of 60 colours named rightly, on the {backend} backend" in done.stdout, done.stderr[-2000:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class Recipe:
         self.request = request
         self._positional = positional
         self._file = model_file(request)
-        self._calls = self._file is None and request.torch is None
+        self._calls = self._file is None and request.torch is None and not request.keras
         self.spec = self._find_spec()
         self._torch = torch_source(request)
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
@@ -59,7 +58,19 @@ class Recipe:
         if prepared and not beside and r.labels is None and r.top_k is None:
             return None  # what the user prepared goes to the model as it is
         found = find_spec(self._file, spec=r.spec, preset=r.preset, labels=r.labels, top_k=r.top_k)
-        return resolve(found, None if self._file is None or r.torch else _input_shape(self._file))
+        return resolve(found, self._input_shape())
+
+    def _input_shape(self) -> Sequence[int | str | None] | None:
+        """Return the shape that the model takes, batch first; None where it does not say."""
+        if self.request.keras:
+            from penstock._models import keras_file
+
+            return keras_file.input_shape(self.request.model)
+        if self._file is None or self.request.torch is not None:
+            return None
+        from penstock._models.candidates import ports_of
+
+        return ports_of(self._file).only_input(self._file.stem).shape
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything of the request that decides about the answers, as JSON values."""
@@ -78,6 +89,10 @@ class Recipe:
     def _describe_model(self) -> dict[str, Any]:
         if self._torch is not None:
             return self._torch.describe()
+        if self.request.keras:
+            from penstock._models import keras_file
+
+            return keras_file.describe(self.request.model)
         if self._file is None:
             from penstock._models.source_hash import describe
 
@@ -156,6 +171,10 @@ class Recipe:
         r, spec = self.request, None if self.spec is None else self.spec.input
         exact = r.batching.safety == "exact"
         wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact)
+        if r.keras:
+            from penstock._models.keras_choose import choose_keras
+
+            return choose_keras(r.model, spec, items, wanted, choices)
         if self._torch is not None:
             if choices is not None:
                 return torch_choose.load_torch_as(self._torch, spec, choices, items, self.threads)
@@ -257,13 +276,6 @@ class Ready:
     measurements: Sequence[Mapping[str, Any]]
     agreement: str | None
     close: Callable[[], None]
-
-
-def _input_shape(path: Path) -> Sequence[int | str | None] | None:
-    """Return the shape that the model in the file takes, batch first."""
-    from penstock._models.candidates import ports_of
-
-    return ports_of(path).only_input(path.stem).shape
 
 
 def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:

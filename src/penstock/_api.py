@@ -42,9 +42,10 @@ def run(  # noqa: PLR0913 - one of the three heads
     Args:
         source: a folder of pictures, a glob, a table (.csv, .jsonl, .parquet) with a path column, a list of paths,
             "-" (paths on stdin), or any iterable (ids are positions, items pass unchanged).
-        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
-            `predict(batch)`, or an object with such a method. `batch` is a list in item order, or one array (N, ...)
-            when a spec is given; it returns N rows (list, array, or dict of arrays).
+        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a Keras model or
+            .keras file; a function `predict(batch)`, or an object with such a method. `batch` is a list in item order,
+            or one array (N, ...) when a spec is given; it returns N rows (list, array, or dict of arrays). Several
+            models: a dict by name, `Ensemble(...)`; one on several views: `Augment(...)`.
         out: a folder (one JSON an item), or a name ending in .jsonl, .parquet or .sqlite.
         spec: how the model wants its input and what its output means: a TOML file, a `Spec`, or None for MODEL.toml.
         preset: "imagenet" or "inception" in the place of a spec.

@@ -82,8 +82,11 @@ class Model(Protocol):
     """A loaded model. `worker` is entered once by each thread that will run it."""
 
     name: str
-    concurrency: str
-    """`concurrent` | `one_at_a_time` | `one_thread` | `process`: what its `predict` may bear."""
+
+    @property
+    def concurrency(self) -> str:
+        """`concurrent` | `one_at_a_time` | `one_thread` | `process`: what its `predict` may bear."""
+        ...
 
     def worker(self) -> AbstractContextManager[Predict]:
         """Enter what a worker thread needs (request, stream, mode) and give its `predict`."""

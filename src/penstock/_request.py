@@ -80,6 +80,13 @@ class Request:
         return Path(source) if isinstance(source, (str, os.PathLike)) else None
 
     @property
+    def keras(self) -> bool:
+        """Whether the model is one of Keras's."""
+        from penstock._models.recognise import is_keras
+
+        return is_keras(self.model)
+
+    @property
     def torch(self) -> Torch | None:
         """The model as one of torch's, or None where it is none."""
         from penstock._models.recognise import torch_of
@@ -89,22 +96,24 @@ class Request:
 
 def model_file(request: Request) -> Path | None:
     """Return the file of the model, None for an object. Raises UsageError where it is neither, or not there."""
-    from penstock._models.recognise import TORCH_SUFFIXES
+    from penstock._models.recognise import KERAS_SUFFIX, TORCH_SUFFIXES
 
     path, torch = request.model_path, request.torch
+    if request.keras and (request.runtime != "auto" or request.precision != "f32"):
+        raise UsageError("runtime and precision choose how an .onnx file is run; a Keras model decides that itself.")
     if torch is not None and (request.runtime != "auto" or request.precision != "f32"):
         raise UsageError(
             f"runtime={request.runtime!r}, precision={request.precision!r}: these choose how an .onnx file is run. For "
             'a torch model say Torch(source, dtype="bfloat16") or Torch(source, autocast="bfloat16").'
         )
     if path is None:
-        if torch is None:
+        if torch is None and not request.keras:
             _check_callable(request)
         return None
-    if path.suffix.lower() != ".onnx" and torch is None:
+    if path.suffix.lower() != ".onnx" and torch is None and not request.keras:
         raise UsageError(
-            f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx, or a file of "
-            f"torch's: {', '.join(TORCH_SUFFIXES)}."
+            f"model={str(path)!r}: files of type {path.suffix or '(none)'} are not known; use .onnx, {KERAS_SUFFIX}, "
+            f"or a file of torch's: {', '.join(TORCH_SUFFIXES)}."
         )
     if not path.is_file():
         raise UsageError(f"The model file {path} does not exist (looked in {path.absolute().parent}).")

@@ -39,8 +39,8 @@ class Session:
     wait for that later maps a few of them first. Workers live until `close`. Use it as a context manager.
 
     Args:
-        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a function
-            `predict(batch)`, or an object with such a method.
+        model: an .onnx file; an `nn.Module`, a TorchScript or `torch.export` file, or `Torch(...)`; a Keras model
+            or .keras file; a function `predict(batch)`, or an object with such a method.
         spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
         preset: "imagenet" or "inception".
         stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.

@@ -11,13 +11,22 @@ from typing import Any
 from penstock._options import Torch
 from penstock.errors import UsageError
 
+KERAS_SUFFIX = ".keras"
 TORCH_SUFFIXES = (".pt", ".pth", ".ts", ".pt2")
 
 
+def is_keras(thing: Any) -> bool:
+    """Return whether `thing` is a Keras model, or a path that ends in `.keras`."""
+    if isinstance(thing, (str, os.PathLike)):
+        return Path(thing).suffix.lower() == KERAS_SUFFIX
+    model_class = getattr(sys.modules.get("keras"), "Model", None)
+    return model_class is not None and isinstance(thing, model_class)
+
+
 def is_torch_module(thing: Any) -> bool:
-    """Return whether `thing` is an `nn.Module` (an instance, no class)."""
+    """Return whether `thing` is an `nn.Module` (an instance, no class), and none of Keras's on torch."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(thing, torch.nn.Module)
+    return torch is not None and isinstance(thing, torch.nn.Module) and not is_keras(thing)
 
 
 def torch_of(model: Any, device: str) -> Torch | None:
