@@ -125,6 +125,30 @@ def test_a_full_window_is_overloaded_and_says_so() -> None:
         assert ends(tickets) == [[(x, True)] for x in range(3)]
 
 
+def test_who_comes_later_waits_behind_those_who_wait() -> None:
+    gate, waiting = threading.Event(), threading.Event()
+
+    class Room(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            waiting.set()
+            return super().wait(timeout)
+
+    with Pipeline([stage(lambda x: gate.wait(WAIT_S))]) as pipeline, pipeline.inlet(Window(1, 1), 0.0) as inlet:
+        inlet.gate.room = Room(pipeline.lock)
+        tickets = put_all(inlet, [0])
+        caller = threading.Thread(target=lambda: tickets.extend(put_all(inlet, [1])))
+        caller.start()
+        assert waiting.wait(WAIT_S)
+        with pipeline.lock:
+            inlet.gate.release(1)  # there is room, and who waits has been told, but could not take it yet
+            with pytest.raises(Overloaded):
+                inlet.put(2, Heard(), 0.0)
+            inlet.gate.released -= 1
+        gate.set()
+        caller.join(WAIT_S)
+        assert ends(tickets) == [[(0, True)], [(1, True)]]
+
+
 def test_a_worker_never_waits_for_room() -> None:
     class Again(Heard):
         def finish(self, item: int, value: Any) -> None:

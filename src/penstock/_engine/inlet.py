@@ -32,6 +32,7 @@ class Inlet:
         self.closed = False
         self._pipeline = pipeline
         self.gate = Gate(pipeline, window, linger_s)
+        self._queue = 0
         self._draining = False
         self._error: BaseException | None = None
 
@@ -56,34 +57,46 @@ class Inlet:
     def put(self, value: Any, ticket: Ticket, timeout_s: float | None = None) -> None:
         """Let `value` enter, waiting for room at most `timeout_s` (None: as long as the pipeline runs).
 
+        Who comes later waits behind those who wait already: otherwise some of many callers would wait for seconds.
         A worker of the pipeline never waits: the room may be its own to give back. Raises Overloaded where there is no
         room in time, Closed where there will be none, and the error that has ended the pipeline.
         """
         begun = time.monotonic()
         patience_s = 0.0 if self._pipeline.is_worker() else timeout_s
         nbytes = value_nbytes(value)
-        while not self._put(value, ticket, nbytes):
+        newcomer = True
+        while not self._put(value, ticket, nbytes, newcomer):
             waited_s = time.monotonic() - begun
             if patience_s is not None and waited_s >= patience_s:
                 raise self._overloaded(waited_s)
-            self._await_room(None if patience_s is None else patience_s - waited_s)
+            self._await_room(None if patience_s is None else patience_s - waited_s, newcomer)
+            newcomer = False
             self._pipeline.watch()
 
-    def _put(self, value: Any, ticket: Ticket, nbytes: int) -> bool:
+    def _put(self, value: Any, ticket: Ticket, nbytes: int, newcomer: bool) -> bool:
         with self._pipeline.lock:
             self._raise_if_closed()
-            if self.gate.offer() is None:
+            if not self._has_room(newcomer):
                 return False
             item = self.gate.admitted
             self.tickets.add(item, ticket)
             self.gate.admit(self, ([item], [item], [value]), nbytes)
+            if self._queue and self.gate.offer() is not None:  # the window has grown: nobody else would say so
+                self.gate.room.notify()
             return True
 
-    def _await_room(self, timeout_s: float | None) -> None:
+    def _has_room(self, newcomer: bool) -> bool:
+        return not (newcomer and self._queue) and self.gate.offer() is not None
+
+    def _await_room(self, timeout_s: float | None, newcomer: bool) -> None:
         with self._pipeline.lock:
-            if not self.closed and not self._draining and self.gate.offer() is None:
+            if not self.closed and not self._draining and not self._has_room(newcomer):
                 period_s = self._pipeline.watch_period_s
-                self.gate.room.wait(period_s if timeout_s is None else min(timeout_s, period_s))
+                self._queue += 1
+                try:
+                    self.gate.room.wait(period_s if timeout_s is None else min(timeout_s, period_s))
+                finally:
+                    self._queue -= 1
 
     def _raise_if_closed(self) -> None:
         if self._error is not None:
