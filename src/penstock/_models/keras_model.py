@@ -55,7 +55,7 @@ class KerasModel:
         self._intra_threads = intra_threads
         self._port = declared_input(net, self.name)
         self._prepare = None if spec is None else partial(normalised, spec=spec, dtype=spec.dtype)
-        self._network: Network | None = Network(net, self.backend, self._port, intra_threads)
+        self._network: Network | None = Network(net, self.backend, self._port)
         self._batcher: Batcher | None = None
         self._sealed_at: int | None = None
         self._serial = threading.Lock()

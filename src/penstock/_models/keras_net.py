@@ -24,7 +24,7 @@ class Network:
     the network's own variables, so that calls must not overlap.
     """
 
-    def __init__(self, net: Any, backend: str, port: Port | None, intra_threads: int) -> None:
+    def __init__(self, net: Any, backend: str, port: Port | None) -> None:
         self.how, self.why = "plain", f"Keras on {backend} has nothing to compile"
         self.stateful = False
         self.sizes: tuple[int, ...] = ()
@@ -33,7 +33,6 @@ class Network:
         self._net = net
         self._backend = backend
         self._port = port
-        self._intra_threads = intra_threads
         self._pads = False
 
     def __call__(self, batch: Array) -> list[Array]:
@@ -70,7 +69,7 @@ class Network:
         if self.stateful:
             self.why = "a call changes the model's variables (a stateful layer, or randomness that inference keeps)"
             return
-        tracer = tracer_for(self._backend, self._net, shape, self._intra_threads)
+        tracer = tracer_for(self._backend, self._net, shape)
         if tracer is not None:
             self._try_programs(tracer, batch, plain)
 

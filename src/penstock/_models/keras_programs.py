@@ -38,13 +38,13 @@ class Tracer:
     pads: bool
 
 
-def tracer_for(backend: str, model: Any, shape: Sequence[Dim] | None, intra_threads: int) -> Tracer | None:
+def tracer_for(backend: str, model: Any, shape: Sequence[Dim] | None) -> Tracer | None:
     """Return how `model`, built, is compiled on `backend`; None where the backend runs it as it is.
 
-    `shape` is what the model declares to take, batch first. `intra_threads`: CPU threads inside one call.
+    `shape` is what the model declares to take, batch first.
     """
     if backend == "jax":
-        return Tracer(_exact, _jax(model, intra_threads), pads=True)
+        return Tracer(_exact, _jax(model), pads=True)
     if backend == "tensorflow":
         return Tracer(partial(_free, shape), partial(_trace_tensorflow, model), pads=False)
     return None
@@ -109,7 +109,7 @@ def _free(declared: Sequence[Dim] | None, batch: Array) -> Key:
     return tuple(dim if isinstance(dim, int) else None for dim in known), batch.dtype.name
 
 
-def _jax(model: Any, intra_threads: int) -> Callable[[Key], Call]:
+def _jax(model: Any) -> Callable[[Key], Call]:
     import jax
 
     # The arrays themselves: programs share them, whatever number of programs there is.
@@ -119,19 +119,9 @@ def _jax(model: Any, intra_threads: int) -> Callable[[Key], Call]:
         return model.stateless_call(trainable, others, batch, training=False)[0]
 
     def trace(key: Key) -> Call:
-        lowered = jax.jit(forward).lower(*weights, jax.ShapeDtypeStruct(*key))
-        return partial(lowered.compile(_jax_options(intra_threads)), *weights)
+        return partial(jax.jit(forward).lower(*weights, jax.ShapeDtypeStruct(*key)).compile(), *weights)
 
     return trace
-
-
-def _jax_options(intra_threads: int) -> dict[str, Any] | None:
-    import jax
-
-    if jax.default_backend() != "cpu":
-        return None
-    # XLA shares one pool among all calls, as wide as the CPU affinity: it is used, or not, but has no size of its own.
-    return {"xla_cpu_multi_thread_eigen": intra_threads > 1}
 
 
 def _trace_tensorflow(model: Any, key: Key) -> Call:
