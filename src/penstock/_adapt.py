@@ -12,6 +12,7 @@ import numpy as np
 from penstock._branches import Earlier
 from penstock._contracts import Failure, Item, Model, Predict
 from penstock._engine.step import Rows, Step, run_step
+from penstock._models.ceiling import Ceiling
 from penstock._options import Workers
 from penstock._plan import Part
 from penstock._request import Request, function_of, model_file, torch_source
@@ -111,8 +112,7 @@ class Recipe:
     def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
         """Load the model, see `load`, and return all steps from an item to its output."""
         loaded = self.load(entries, choices)
-        parts = [*self.before(), self.model_part(loaded), *self.after()]
-        return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.model.close)
+        return ready(loaded, [*self.before(), self.model_part(loaded), *self.after()])
 
     def before(self) -> list[Part]:
         """Return the steps from an item to what the model takes."""
@@ -163,7 +163,10 @@ class Recipe:
             return self._load_callable(choices or {})
         chosen = self._chosen(probes(self.before(), entries, CHECKED), choices)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
-        return Loaded(chosen.model, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
+        measurements = tuple(chosen.measurements)
+        return Loaded(
+            chosen.model, Ceiling(chosen.model.name), chosen.batch_size, chosen.choices, measurements, agreement
+        )
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
@@ -203,7 +206,7 @@ class Recipe:
         model = CallableModel(self.request.model, spec=spec, concurrency=concurrency)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        return Loaded(model, size, {"runtime": "python", "batch": size})
+        return Loaded(model, Ceiling(model.name), size, {"runtime": "python", "batch": size})
 
     @property
     def threads(self) -> int:
@@ -217,7 +220,7 @@ class Recipe:
     def model_part(self, loaded: Loaded) -> Part:
         """Return the step that calls the model."""
         model = loaded.model
-        step = Step("model", _entered(model), block=loaded.batch_size, model=model.name)
+        step = Step("model", _entered(loaded), block=loaded.batch_size, model=model.name)
         return Part(step, serial=model.concurrency != "concurrent")
 
     # ---- behind the model
@@ -252,42 +255,54 @@ def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) ->
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, its batch size, the choices that bring it back on resume, and what was measured to choose it.
+    """A loaded model, what fits in its memory, its batch size, the choices that bring it back on resume, and what was measured to choose it.
 
     `agreement`: how its answers on real items compare with the reference, in words; None for callables.
     """
 
     model: Model
+    ceiling: Ceiling
     batch_size: int
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
+
+    def noted(self) -> dict[str, Any]:
+        """Return what was found while it ran: batches that did not fit in memory, compiles after the seal."""
+        compiles = getattr(self.model, "compiles_after_seal", None)
+        found = {"memory_ceilings": self.ceiling.describe(), "compiles_after_seal": compiles}
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
 
-    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
+    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has. `noted()`:
+    what was found while it ran.
     """
 
     parts: Callable[[Earlier], list[Part]]
     choices: Mapping[str, Any]
     measurements: Sequence[Mapping[str, Any]]
     agreement: str | None
+    noted: Callable[[], Mapping[str, Any]]
     close: Callable[[], None]
 
 
-def _entered(model: Model) -> Callable[[], AbstractContextManager[Predict]]:
-    """Return what a worker thread enters to call the model, in batches that fit in memory."""
-    from penstock._models.ceiling import Ceiling
+def ready(loaded: Loaded, parts: list[Part]) -> Ready:
+    """Return one loaded model with its steps."""
+    close = loaded.model.close
+    return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.noted, close)
 
-    ceiling = Ceiling(model.name)
+
+def _entered(loaded: Loaded) -> Callable[[], AbstractContextManager[Predict]]:
+    """Return what a worker thread enters to call the model, in batches that fit in memory."""
 
     @contextmanager
     def bind() -> Iterator[Predict]:
-        with model.worker() as predict:
-            yield ceiling.under(predict)
+        with loaded.model.worker() as predict:
+            yield loaded.ceiling.under(predict)
 
     return bind
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from penstock._adapt import Loaded, Ready, Recipe, post_part
+from penstock._adapt import Loaded, Ready, Recipe, post_part, ready
 from penstock._engine.step import Step
 from penstock._options import Augment, View
 from penstock._plan import Part
@@ -46,8 +46,7 @@ class Augmented:
     def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
         """Load the model, see `Recipe.load`, and return all steps from an item to its output."""
         loaded = self._recipe.load(entries, choices)
-        parts = self._parts(loaded)
-        return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.model.close)
+        return ready(loaded, self._parts(loaded))
 
     def _parts(self, loaded: Loaded) -> list[Part]:
         model = self._recipe.model_part(loaded)

@@ -130,6 +130,7 @@ class Drive:
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
             "agreement": ready.agreement,
+            **ready.noted(),
         }
 
     def _max_bytes(self) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from penstock._models.keras_file import describe, input_shape, is_keras, load
+from penstock._models.keras_file import describe, input_shape, load
 from penstock._models.keras_model import KerasModel
+from penstock._models.recognise import is_keras
 from penstock.errors import ModelError, UsageError
 
 # Keras's own: its variables do not know how numpy 2 asks for arrays.

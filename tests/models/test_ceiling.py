@@ -123,5 +123,6 @@ def test_a_run_goes_on_in_smaller_batches(tmp_path: Path) -> None:
     assert (report.done, report.failed) == (39, 1)
     assert report.failures[0]["type"] == "DeviceMemoryError"
     assert max(sizes) <= 5
+    assert report.plan["memory_ceilings"] == {"()": max(sizes)}
     rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [row["output"] for row in rows] == [x for x in range(40) if x != 3]

@@ -49,6 +49,7 @@ def _warmed(model: KerasModel, batch: int, items: Sequence[Any], wanted: Wanted)
         with model.worker() as predict:
             agreement = compare(truth.rows, [row for item in truth.items for row in predict([item])])
     tried = {"runtime": RUNTIME, "batch": found["batch"], "how": model.how, "why": model.why}
+    tried |= {"threads": model.threads_note} if model.threads_note else {}
     return Chosen(model, found["batch"], found, agreement, said, [tried])
 
 
