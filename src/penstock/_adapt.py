@@ -255,9 +255,10 @@ def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) ->
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, what fits in its memory, its batch size, the choices that bring it back on resume, and what was measured to choose it.
+    """A loaded model, what fits in its memory, its batch size, and the choices that bring it back on resume.
 
-    `agreement`: how its answers on real items compare with the reference, in words; None for callables.
+    `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
+    reference, in words; None for callables.
     """
 
     model: Model
@@ -278,8 +279,8 @@ class Loaded:
 class Ready:
     """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
 
-    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has. `noted()`:
-    what was found while it ran.
+    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
+    `noted()`: what was found while it ran.
     """
 
     parts: Callable[[Earlier], list[Part]]

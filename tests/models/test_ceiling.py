@@ -83,6 +83,21 @@ def test_shapes_have_ceilings_of_their_own() -> None:
     assert bucket_of([np.zeros((1, 5)), np.zeros((2, 10)), 3]) == (2, 10)
 
 
+def test_one_item_that_never_fits_does_not_make_batches_small() -> None:
+    def model(batch: Sequence[int]) -> list[int]:
+        if 99 in batch or len(batch) > 5:
+            raise MemoryError
+        return list(batch)
+
+    ceiling = Ceiling("m")
+    predict = ceiling.under(model)
+    predict(list(range(8)))
+    assert ceiling.describe() == {"()": 4}
+    with pytest.raises(DeviceMemoryError):
+        predict([1, 99])
+    assert ceiling.describe() == {"()": 4}
+
+
 def test_an_item_that_does_not_fit_alone_is_its_own_failure() -> None:
     with pytest.raises(DeviceMemoryError, match=r"one item alone \(\(3, 4\)\)"):
         Ceiling("m").under(Small(0))([np.zeros((3, 4))])
@@ -123,6 +138,6 @@ def test_a_run_goes_on_in_smaller_batches(tmp_path: Path) -> None:
     assert (report.done, report.failed) == (39, 1)
     assert report.failures[0]["type"] == "DeviceMemoryError"
     assert max(sizes) <= 5
-    assert report.plan["memory_ceilings"] == {"()": max(sizes)}
+    assert report.plan["memory_ceilings"] == {"()": 2}  # 0 and 1 fitted before 3 was found to be to blame
     rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [row["output"] for row in rows] == [x for x in range(40) if x != 3]

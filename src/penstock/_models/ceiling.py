@@ -23,6 +23,8 @@ class Limit:
     items: int
     patience: int = FIRST_REGROWTH
     successes: int = 0
+    best: int = 1
+    """The most that ever fitted."""
 
     def failed(self, n: int) -> None:
         """Note that `n` items did not fit: half as many, or one less where one more than the limit was tried."""
@@ -32,8 +34,13 @@ class Limit:
             self.items = max(1, n // 2)
         self.successes = 0
 
+    def failed_alone(self) -> None:
+        """Note that one item did not fit alone: that was the item, and nothing is known against batches."""
+        self.items, self.successes = self.best, 0
+
     def fitted(self, n: int) -> None:
         """Note that `n` items fitted."""
+        self.best = max(self.best, n)
         if n > self.items:
             self.items, self.successes = n, 0
         elif n == self.items:
@@ -84,13 +91,16 @@ class Ceiling:
             return len(items) if limit is None else limit.next
 
     def _failed(self, part: Sequence[Any]) -> None:
-        if len(part) == 1:
-            shown = bucket_of(part)
-            raise DeviceMemoryError(
-                f"{self._name} ran out of memory on one item alone ({shown}). Shrink it, or use a device with more."
-            )
+        bucket = bucket_of(part)
         with self._lock:
-            self._limits.setdefault(bucket_of(part), Limit(len(part))).failed(len(part))
+            limit = self._limits.setdefault(bucket, Limit(len(part)))
+            if len(part) > 1:
+                limit.failed(len(part))
+                return
+            limit.failed_alone()
+        raise DeviceMemoryError(
+            f"{self._name} ran out of memory on one item alone ({bucket}). Shrink it, or use a device with more."
+        )
 
     def _fitted(self, part: Sequence[Any]) -> None:
         with self._lock:
