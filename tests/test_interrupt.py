@@ -13,7 +13,7 @@ import pytest
 
 SETUP = """
 import signal
-from penstock._interrupt import Interrupts
+from penstock._interrupt import Interrupts, checkpoint
 before = signal.getsignal(signal.SIGINT)
 """
 PROGRAMS = {
@@ -39,6 +39,23 @@ with Interrupts() as interrupts, interrupts.deferred():
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
         print("right")
+""",
+    "what was noted is raised at a checkpoint, and elsewhere a checkpoint does nothing": """
+import threading
+checkpoint()
+with Interrupts() as interrupts:
+    with interrupts.deferred():
+        with interrupts.deferred():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        beside = threading.Thread(target=checkpoint)
+        beside.start()
+        beside.join(20)
+        try:
+            checkpoint()
+        except SystemExit as stop:
+            print("right" if stop.code == 143 else stop.code)
+checkpoint()
 """,
     "former handlers are put back": """
 with Interrupts():
