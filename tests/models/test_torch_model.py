@@ -209,6 +209,27 @@ def test_each_thread_is_set_up_and_leaves_no_trace() -> None:
     assert not torch.is_inference_mode_enabled()
 
 
+def test_a_fresh_thread_keeps_what_it_was_told_whatever_another_one_is_told() -> None:
+    """A thread's first question to torch would set it to what any thread was told last."""
+    module = Sees(lambda _: torch.get_num_threads())
+    model = model_of(module, settings={"intra_threads": 3})
+    told, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with model.worker() as run:
+            told.set()
+            assert go.wait(20)
+            run([np.array([1], np.float32)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert told.wait(20)
+    torch.set_num_threads(torch.get_num_threads())  # another thread is told something else
+    go.set()
+    thread.join(20)
+    assert module.seen == [3]
+
+
 def test_one_at_a_time_means_one_at_a_time() -> None:
     met: list[bool] = []
     meeting = threading.Barrier(2)

@@ -137,6 +137,7 @@ class KerasModel:
             return nullcontext()
         import torch
 
+        torch.get_num_threads()  # a first question sets it to what any thread said last: asked before it is told
         torch.set_num_threads(self._intra_threads)  # counts for the thread that says it
         mode: AbstractContextManager[Any] = torch.inference_mode()
         return mode

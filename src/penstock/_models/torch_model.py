@@ -58,7 +58,9 @@ class TorchModel:
         torch = torch_module()
         net = self._open_net()
         with ExitStack() as stack:
-            # OpenMP keeps it for each thread; a thread that was never told takes what the process was told last.
+            # OpenMP keeps it for each thread. A thread's first question sets it to what the process was told last, by
+            # any thread: so it is asked before it is told.
+            torch.get_num_threads()
             stack.callback(torch.set_num_threads, self._threads_before)
             torch.set_num_threads(self.settings["intra_threads"])
             stack.enter_context(torch.inference_mode())
