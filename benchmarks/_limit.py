@@ -17,13 +17,13 @@ def limit(job: Job) -> dict[str, float]:
     """
     paths = job.paths()
     encoded = [path.read_bytes() for path in paths]
-    decode = _rate(lambda data: tensor(pixels(data)), encoded)
+    decode = rate_of(lambda data: tensor(pixels(data)), encoded)
     inputs = [tensor(pixels(data)) for data in encoded]
     models = {name: _model_rate(predicts, inputs) for name, predicts in _runtimes(job).items()}
     row = ort(job.model)(inputs[0])[0]
     with open(job.out, "w") as file:
         lines = Lines(file)
-        write = _rate(lambda path: lines.write(line(job.id(path), row)), paths)
+        write = rate_of(lambda path: lines.write(line(job.id(path), row)), paths)
     best = max(models.values())
     rates = {"decode": decode, **models, "write": write}
     return {**rates, "rate": 1 / (1 / decode + 1 / best + 1 / write)}
@@ -47,7 +47,8 @@ def _model_rate(predicts: Sequence[Predict], inputs: Sequence[Array]) -> float:
     return _timed(lambda: in_threads(work, predicts), len(inputs))
 
 
-def _rate(fn: Callable[[Any], Any], values: Sequence[Any]) -> float:
+def rate_of(fn: Callable[[Any], Any], values: Sequence[Any]) -> float:
+    """Return the values a second that `fn` does on all cores, after one call to warm it."""
     fn(values[0])
     shared = Shared(values)
 

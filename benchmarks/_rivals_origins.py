@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from _photos import TOP, Array, Job, Lines, Shared, in_threads, line, pixels, tensor
-from _runtimes import Predict, cores, ort, ort_defaults
+from _limit import rate_of
+from _photos import TOP, Array, Job, Lines, in_threads, line, pixels, tensor
+from _runtimes import Predict, ort, ort_defaults
 
 Run = Callable[[], None]
 Entry = Callable[[Job], AbstractContextManager[Run]]
@@ -116,30 +116,17 @@ def design_003(job: Job) -> Iterator[Run]:
 def limits(job: Job) -> dict[str, float]:
     """Return items/s of each use's limit: decoding and the models, each alone on all cores."""
     paths = job.paths()
-    decode = _rate(image, paths)
+    decode = rate_of(image, paths)
     pictures = [image(path) for path in paths]
     one, other = ort(job.model), ort(second_model(job))
-    plain = _rate(lambda picture: one(tensor(picture)), pictures)
-    second = _rate(lambda picture: other(tensor(picture)), pictures)
-    eight = _rate(lambda picture: [one(view) for view in views(picture)], pictures[: max(1, len(pictures) // 8)])
+    plain = rate_of(lambda picture: one(tensor(picture)), pictures)
+    second = rate_of(lambda picture: other(tensor(picture)), pictures)
+    eight = rate_of(lambda picture: [one(view) for view in views(picture)], pictures[: max(1, len(pictures) // 8)])
     return {
         "000": 1 / (1 / decode + 1 / plain),
         "002": 1 / (1 / decode + 1 / eight),
         "003": 1 / (1 / decode + 1 / plain + 1 / second),
     }
-
-
-def _rate(fn: Callable[[Any], Any], values: list[Any]) -> float:
-    fn(values[0])
-    shared = Shared(values)
-
-    def work(_: int) -> None:
-        for value in shared:
-            fn(value)
-
-    begun = time.perf_counter()
-    in_threads(work, range(cores()))
-    return len(values) / (time.perf_counter() - begun)
 
 
 RIVALS: dict[str, Entry] = {

@@ -15,31 +15,21 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _limit import rate_of
 from _measure import DATA, Round, fresh, interleaved, median, peak_rss_mib, ratio, save, spread, table
-from _photos import Array, Shared, in_threads, line
-from _runtimes import cores, ort_options
+from _photos import Array, line
+from _runtimes import ort_options
+from folder import SAME_WORK
 
 SCRIPT = Path(__file__).resolve()
 FILES = {
     "mobilenet_v2": ("mobilenet_v2_1.0_224_quant.onnx", 224),
     "flowers5": ("flowers5_mobilenet_v2_head.onnx", 224),
     "mobilenet_v1": ("mobilenet_v1_0.75_192_quant.onnx", 192),
-}
-SPEC = {
-    "input": {
-        "resize": "short_side",
-        "short_side": "size/0.875",
-        "crop": "center",
-        "antialias": False,
-        "mean": 128,
-        "std": 128,
-    },
-    "output": {"task": "classify", "activation": "none"},
 }
 ONE, THREE, LIMIT = "penstock, three models in one run", "penstock, three runs", "limit"
 
@@ -49,7 +39,7 @@ def penstock_run(data: Path, model: Any, out: Path, limit: int | None) -> Any:
     import penstock
 
     photos = data / "photos" / "flowers"
-    report = penstock.run(photos, model, out=out, spec=SPEC, runtime="onnxruntime", limit=limit)
+    report = penstock.run(photos, model, out=out, spec=SAME_WORK, runtime="onnxruntime", limit=limit)
     if report.done != (limit or 500):
         raise SystemExit(f"{model}: {report}\n{report.failures[:3]}")
     return report
@@ -76,10 +66,10 @@ def three_runs(data: Path, folder: Path, limit: int | None) -> Round:
 def limit_of(data: Path, _: Path, limit: int | None) -> Round:
     """Each part alone on all cores, by hand-written threads."""
     paths = sorted((data / "photos" / "flowers").rglob("*.jpg"))[:limit]
-    rates = {"decode": _rate(_decoded, paths)}
+    rates = {"decode": rate_of(_decoded, paths)}
     pictures = [_decoded(path) for path in paths]
     for name, (file, side) in FILES.items():
-        rates[name] = _rate(_model(data / "models" / file, side), pictures)
+        rates[name] = rate_of(_model(data / "models" / file, side), pictures)
     return {**rates, "rate": 1 / sum(1 / rate for rate in rates.values())}
 
 
@@ -111,19 +101,6 @@ def _model(file: Path, side: int) -> Callable[[Array], str]:
         return line("x", row) if len(row) > 5 else json.dumps(row.tolist())
 
     return run
-
-
-def _rate(fn: Callable[[Any], Any], values: Sequence[Any]) -> float:
-    fn(values[0])
-    shared = Shared(values)
-
-    def work(_: int) -> None:
-        for value in shared:
-            fn(value)
-
-    begun = time.perf_counter()
-    in_threads(work, range(cores()))
-    return len(values) / (time.perf_counter() - begun)
 
 
 ENTRIES = {ONE: one_run, THREE: three_runs, LIMIT: limit_of}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sqlite3
@@ -103,6 +104,20 @@ def test_a_spent_budget_is_spent_the_second_time_too(tmp_path: Path) -> None:
         assert raised.value.exit_code == 3
 
 
+def test_a_stop_is_not_forgotten_because_of_what_was_done_earlier(tmp_path: Path) -> None:
+    """A retry whose first fifty items all fail again stops, however many were done on the first run."""
+
+    def mostly_bad(batch: list[int]) -> list[int]:
+        if batch[0] >= 10:
+            raise ValueError("bad")
+        return batch
+
+    call: Any = functools.partial(penstock.run, range(300), mostly_bad, out=tmp_path / "o.jsonl", batch=1)
+    assert call().failed == 290
+    with pytest.raises(errors.StageError, match="all failed; the run stops"):
+        call(retry=True)
+
+
 @pytest.mark.parametrize("option", ["preset", "labels", "spec", "top_k"])
 def test_an_option_for_a_model_that_is_not_there(tmp_path: Path, option: str) -> None:
     options: Any = {option: {"c": "x"}}
@@ -170,3 +185,14 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
         assert process.wait(40) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_a_run_whose_report_nobody_reads_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock import _cli
+
+    def closed(*_: Any) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(_cli, "_run", closed)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    assert main(["run", "photos", "--model", "m.onnx", "--out", "o.jsonl"]) == 141

@@ -151,7 +151,8 @@ class Drive:
             self._job.report_failures()
         counts = self._audited(complete=complete)
         if complete or self.tally.stopped is not None:  # with all that came out since, and what failed on earlier runs
-            self.tally.stopped = self._orders.budget.spent(counts.failed, counts.done, counts.planned)
+            spent = self._orders.budget.spent(counts.failed, counts.done, counts.planned)
+            self.tally.stopped = spent or self.tally.stopped
         report = self._report(counts, ignored, self.tally.seconds + time.perf_counter() - begun)
         if self.tally.stopped is not None:
             raise StageError(self._stopped_message(report))
