@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock._branches import Earlier
-from penstock._contracts import Failure, Item, Model, Predict
+from penstock._contracts import Failure, Item
 from penstock._engine.step import Rows, Step, run_step
-from penstock._models.ceiling import Ceiling
 from penstock._options import Workers
 from penstock._plan import Part
 from penstock._request import Request, function_of, model_file, torch_source
@@ -21,6 +20,8 @@ from penstock.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from penstock._models.choose import Chosen
+    from penstock._models.footprint import BytePlan
+    from penstock._models.replicas import Places, Replicas
 
 ItemFn = Callable[[Item | int, Any], Any]
 CALLABLE_BATCH = 8
@@ -161,19 +162,28 @@ class Recipe:
         self._refuse_other_choices(choices or {})
         if self._calls:
             return self._load_callable(choices or {})
-        chosen = self._chosen(probes(self.before(), entries, CHECKED), choices)
+        from penstock._models.replicas import replicated
+
+        items = probes(self.before(), entries, CHECKED)
+        chosen = self._chosen(items, choices)
+        model, memory = replicated(chosen.model, self._places, items, chosen.batch_size)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
-        measurements = tuple(chosen.measurements)
-        return Loaded(
-            chosen.model, Ceiling(chosen.model.name), chosen.batch_size, chosen.choices, measurements, agreement
-        )
+        return Loaded(model, memory, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
+
+    @property
+    def _places(self) -> Places:
+        from penstock._models.replicas import Places
+
+        r = self.request
+        return Places(r.devices, None if r.replicas == "auto" else r.replicas, self.threads)
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
         exact = r.batching.safety == "exact"
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact)
+        copies = 1 if r.replicas == "auto" else r.replicas
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact, copies)
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
@@ -199,14 +209,21 @@ class Recipe:
 
     def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:
         from penstock._models.callables import CallableModel
+        from penstock._models.replicas import replicated
 
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
-        spec = None if self.spec is None else self.spec.input
-        model = CallableModel(self.request.model, spec=spec, concurrency=concurrency)
+        device = self.request.devices[0]
+        model = CallableModel(
+            self.request.model,
+            spec=None if self.spec is None else self.spec.input,
+            device="cpu" if device == "auto" else device,
+            concurrency=concurrency,
+        )
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        return Loaded(model, Ceiling(model.name), size, {"runtime": "python", "batch": size})
+        copies, memory = replicated(model, self._places, [], size)  # no probes: a callable sees each item once
+        return Loaded(copies, memory, size, {"runtime": "python", "batch": size})
 
     @property
     def threads(self) -> int:
@@ -220,8 +237,7 @@ class Recipe:
     def model_part(self, loaded: Loaded) -> Part:
         """Return the step that calls the model."""
         model = loaded.model
-        step = Step("model", _entered(loaded), block=loaded.batch_size, model=model.name)
-        return Part(step, serial=model.concurrency != "concurrent")
+        return Part(Step("model", model.worker, block=loaded.batch_size, model=model.name), model.callers)
 
     # ---- behind the model
 
@@ -255,24 +271,18 @@ def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) ->
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, what fits in its memory, its batch size, and the choices that bring it back on resume.
+    """A loaded model, its memory plans (one a device), its batch size, and the choices that bring it back on resume.
 
     `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
     reference, in words; None for callables.
     """
 
-    model: Model
-    ceiling: Ceiling
+    model: Replicas
+    memory: tuple[BytePlan, ...]
     batch_size: int
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
-
-    def noted(self) -> dict[str, Any]:
-        """Return what was found while it ran: batches that did not fit in memory, compiles after the seal."""
-        compiles = getattr(self.model, "compiles_after_seal", None)
-        found = {"memory_ceilings": self.ceiling.describe(), "compiles_after_seal": compiles}
-        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,32 +290,30 @@ class Ready:
     """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
 
     `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
-    `noted()`: what was found while it ran.
+    `memory`: what is going to be taken of it. `noted()`: what was found while it ran.
     """
 
     parts: Callable[[Earlier], list[Part]]
     choices: Mapping[str, Any]
     measurements: Sequence[Mapping[str, Any]]
     agreement: str | None
+    memory: Sequence[BytePlan]
     noted: Callable[[], Mapping[str, Any]]
     close: Callable[[], None]
 
 
 def ready(loaded: Loaded, parts: list[Part]) -> Ready:
     """Return one loaded model with its steps."""
-    close = loaded.model.close
-    return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.noted, close)
-
-
-def _entered(loaded: Loaded) -> Callable[[], AbstractContextManager[Predict]]:
-    """Return what a worker thread enters to call the model, in batches that fit in memory."""
-
-    @contextmanager
-    def bind() -> Iterator[Predict]:
-        with loaded.model.worker() as predict:
-            yield loaded.ceiling.under(predict)
-
-    return bind
+    model = loaded.model
+    return Ready(
+        parts=lambda _: parts,
+        choices=loaded.choices,
+        measurements=loaded.measurements,
+        agreement=loaded.agreement,
+        memory=loaded.memory,
+        noted=model.noted,
+        close=model.close,
+    )
 
 
 def _name(fn: Callable[..., Any]) -> str:

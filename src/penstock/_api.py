@@ -28,7 +28,8 @@ def run(  # noqa: PLR0913 - one of the three heads
     threads: int | Auto = "auto",
     runtime: str = "auto",
     precision: str = "f32",
-    device: str = "auto",
+    device: str | Sequence[str] = "auto",
+    replicas: int | Auto = "auto",
     limits: Limits | None = None,
     max_failures: int | str | None = None,
     order: bool = True,
@@ -57,7 +58,10 @@ def run(  # noqa: PLR0913 - one of the three heads
         threads: threads that share the work, or "auto" (the CPU budget).
         runtime: "auto" (measured), "onnxruntime" or "openvino".
         precision: "f32", or "bf16"/"f16" where the runtime has it.
-        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too, for a class what its `load(device)` knows. Several in
+            a list: a copy of the model on each.
+        replicas: how many workers call the model at once on each device, or "auto". They share one copy of the weights,
+            unless the model bears one thread at a time: then each has a copy.
         limits: `Limits(item_timeout_s, max_bytes)`.
         max_failures: how many items may fail: a number, a share of the planned ones ("1%"), or None for no limit.
         order: True: results in input order. False: as they are done.
@@ -86,6 +90,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         runtime=runtime,
         precision=precision,
         device=device,
+        replicas=replicas,
     )
     # Ledger, sources and sinks cost as much to import as everything else together; a Session needs none of them.
     from penstock._task import Call, carry_out

@@ -125,7 +125,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--threads", type=_number_or_auto, default="auto", metavar="N", help="threads, or auto")
     how.add_argument("--runtime", choices=("auto", "onnxruntime", "openvino"), default="auto")
     how.add_argument("--precision", choices=("f32", "bf16", "f16"), default="f32")
-    how.add_argument("--device", default="auto")
+    how.add_argument("--device", type=_devices, default="auto", metavar="D[,D]", help="cpu, cuda:0, or auto")
+    how.add_argument("--replicas", type=_number_or_auto, default="auto", metavar="N", help="callers a device, or auto")
     how.add_argument("--item-timeout", type=float, metavar="S", help="stop as stalled after S seconds on one item")
     which = parser.add_argument_group("which items")
     which.add_argument("--limit", type=int, metavar="N", help="only the first N items")
@@ -146,6 +147,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print errors only")
     shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
+
+
+def _devices(text: str) -> str | list[str]:
+    return text.split(",") if "," in text else text
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -183,7 +188,7 @@ def _run(given: argparse.Namespace) -> int:
     from penstock._api import run
     from penstock._options import Limits
 
-    names = "out top_k batch threads runtime precision device max_failures order limit fresh".split()
+    names = "out top_k batch threads runtime precision device replicas max_failures order limit fresh".split()
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
     options |= {name: _by_model(f"--{name}", getattr(given, name)) for name in ("model", "spec", "preset", "labels")}
     limits = Limits(item_timeout_s=given.item_timeout)

@@ -10,11 +10,13 @@ from typing import Any
 from penstock._adapt import Ready
 from penstock._budget import Budget
 from penstock._contracts import Item
+from penstock._devices import forget_memory_peak, memory_use
 from penstock._engine.flow import Flow, Take
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
 from penstock._interrupt import Interrupts
 from penstock._job import Job
+from penstock._models.footprint import exceeded
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._sinks.ledger import Counts
@@ -71,6 +73,7 @@ class Drive:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
         window = window_of(stages, self._max_bytes())
+        forget_memory_peak()
         begun = time.perf_counter()
         with (
             self.interrupts.deferred(),
@@ -78,6 +81,8 @@ class Drive:
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
         ):
+            for plan in ready.memory:
+                progress.say(str(plan))
             try:
                 self._loop(pipeline, flow, progress)
             finally:
@@ -123,6 +128,8 @@ class Drive:
 
     def _take_stock(self, statistics: PipelineStatistics, ready: Ready, threads: int) -> None:
         self.tally.steps = steps_of(statistics)
+        peak = memory_use(0).peak
+        in_flight = sum(flow.item_nbytes * flow.most_in_flight for flow in statistics.flows)
         self.tally.plan = {
             **ready.choices,
             "threads": threads,
@@ -130,6 +137,9 @@ class Drive:
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
             "agreement": ready.agreement,
+            "memory": [plan.to_dict() for plan in ready.memory],
+            "peak_memory_bytes": peak,
+            "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),
             **ready.noted(),
         }
 

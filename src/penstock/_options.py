@@ -87,9 +87,9 @@ class View:
 class Augment:
     """A model asked about several views of each picture: `model=Augment(net, [View(), View(flip=True)])`.
 
-    The views of an item are rows of one batch. Dense outputs (C, H, W) are turned back, brought to the largest one's
-    size and merged; other numbers (scores, where the spec has an activation) are merged as they are. `merge`: "mean",
-    "max", or a function that takes the list of arrays, one for each view.
+    The views of an item are rows of the model's batches (`Batching.max_size` counts rows). Dense outputs (C, H, W) are
+    turned back, brought to the largest one's size and merged; other numbers (scores, where the spec has an activation)
+    are merged as they are. `merge`: "mean", "max", or a function that takes the list of arrays, one for each view.
     """
 
     model: Any

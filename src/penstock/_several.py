@@ -69,7 +69,8 @@ class Several:
             choices={"models": {name: dict(loaded.choices) for name, loaded in members.items()}},
             measurements=[{"model": n, **tried} for n, loaded in members.items() for tried in loaded.measurements],
             agreement="; ".join(f"{n}: {m.agreement}" for n, m in members.items() if m.agreement) or None,
-            noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.noted())},
+            memory=[plan for loaded in members.values() for plan in loaded.memory],
+            noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.model.noted())},
             close=close,
         )
 

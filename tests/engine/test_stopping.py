@@ -289,21 +289,37 @@ def test_what_is_left_of_a_closed_flow_is_dropped() -> None:
         assert all(post.pieces == {} for post in pipeline.posts)
 
 
-def test_after_some_turns_a_worker_lets_an_idle_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else one thread of a cheap stage would do everything."""
+def test_after_some_turns_a_worker_puts_a_parcel_by_for_an_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one thread of a cheap stage would do everything: who is only woken comes too late."""
+    pipeline = Pipeline([stage(str, 2)])
+    flow, post, worker = pipeline.flow(one_by_one([]), Window()), pipeline.posts[0], pipeline.workers[0]
+    post.queue.extend(Parcel(flow, i, (i, 1), [i], [i], [i]) for i in range(TURNS + 2))
+    waits: list[int] = []
+
+    def waits_for_the_other(_: Pipeline, post: Any, __: float) -> None:
+        waits.append(len(post.queue))
+        post.queue.popleft()  # the other one has come, and taken what was promised
+        post.promised -= 1
+        post.queue.append(Parcel(flow, 0, (0, 1), [0], [0], [0]))
+
+    monkeypatch.setattr(Pipeline, "_wait", waits_for_the_other)
+    post.idle = 1
+    for _ in range(TURNS + 1):
+        assert pipeline._exchange(worker, post) is not None
+    assert (post.promised, waits) == (1, [])  # there is one more than was put by
+    assert pipeline._exchange(worker, post) is not None
+    assert waits == [1]  # the last one is the other's
+    assert post.promised == 0
+
+
+def test_a_worker_that_is_alone_gives_way_to_nobody() -> None:
+    """Nothing is put by for workers that are all busy."""
     pipeline = Pipeline([stage(str, 2)])
     flow, post, worker = pipeline.flow(one_by_one([]), Window()), pipeline.posts[0], pipeline.workers[0]
     post.queue.extend(Parcel(flow, i, (i, 1), [i], [i], [i]) for i in range(3 * TURNS))
-    turns: list[int] = []
-    monkeypatch.setattr(Pipeline, "_wait", lambda *_: turns.append(sum(map(len, post.queue))))
-    post.idle = 1
-    for _ in range(2 * TURNS + 1):
-        pipeline._exchange(worker, post)
-    assert turns == [2 * TURNS, TURNS]
-    post.idle, turns[:] = 0, []
-    for _ in range(TURNS - 1):
-        pipeline._exchange(worker, post)
-    assert turns == []  # alone, there is nobody to give way to
+    for _ in range(3 * TURNS):
+        assert pipeline._exchange(worker, post) is not None
+    assert post.promised == 0
 
 
 def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,17 @@ def test_one_thread_with_the_runtimes_own_behind_it_must_be_worth_a_stage_of_its
     assert winner(race(laps(Planted({1: 100}), alone := Alone({1: 115})), ITEMS, 2, try_batches=False)) is alone
 
 
+@pytest.mark.parametrize("settings", [{"intra_threads": 2}, {"streams": 1, "threads": 2}])
+def test_a_call_that_takes_all_cpus_must_be_worth_what_it_costs_the_other_steps(settings: dict[str, int]) -> None:
+    def won(rate: int) -> bool:
+        apart, together = Planted({1: 100}), Planted({1: rate})
+        run = [Lap(Candidate("a", settings={"streams": 2, "threads": 2}), apart, 1)]  # type: ignore[arg-type]
+        run.append(Lap(Candidate("b", settings=settings), together, 1))  # type: ignore[arg-type]
+        return winner(race(run, ITEMS, 2, try_batches=False)) is together
+
+    assert (won(109), won(115)) == (False, True)
+
+
 def test_who_waits_for_one_thread_or_a_gpu_says_nothing_about_the_machine() -> None:
     assert race(laps(Alone({1: 100}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"
     assert race(laps(Planted({1: 100}), Alone({1: 150}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"

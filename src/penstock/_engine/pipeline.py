@@ -49,6 +49,8 @@ class Post:
     clocks: list[Clock] = field(default_factory=list)
     cost_s: float = 0.0
     idle: int = 0
+    promised: int = 0
+    """Parcels that are put by for workers who wait: those who come along while these wake up leave them."""
 
     def queued(self) -> int:
         """Return how many items wait."""
@@ -287,24 +289,30 @@ class Pipeline:
         with self.lock:
             worker.lease = None
             self._hand_over(worker, post)
-            other = post.queue and post.idle and not self._closing  # who could take what waits
-            if other and worker.turns >= TURNS:
-                worker.turns = 0
-                post.ready.notify()
-                self._wait(post, RECHECK_S)
+            self._give_way(worker, post)
+            waited = False
             while not self._closing:
-                taken = self._next(post)
+                taken = self._next(post) if waited or len(post.queue) > post.promised else RECHECK_S
                 if isinstance(taken, Parcel):
                     worker.first_slice = first_slice(post.cost_s)
                     worker.turns += 1
                     return taken
                 self._wait(post, taken)
+                waited = True
         return None
+
+    def _give_way(self, worker: Worker, post: Post) -> None:
+        """After TURNS parcels, put the next one by for the worker that has waited longest."""
+        if worker.turns >= TURNS and post.idle > post.promised and post.queue:
+            worker.turns = 0
+            post.promised += 1
+            post.ready.notify()
 
     def _wait(self, post: Post, timeout_s: float) -> None:
         post.idle += 1
         post.ready.wait(timeout_s)
         post.idle -= 1
+        post.promised = max(0, post.promised - 1)  # whoever has waited, for whatever reason, may take one
 
     def _next(self, post: Post) -> Parcel | float:
         """Take the first parcel that need not wait for more items; else return for how long to wait."""

@@ -71,6 +71,15 @@ class CallableModel:
             call = self._predict or self._load()
         yield partial(self._run, call)
 
+    def replica(self, device: str) -> CallableModel:
+        """Return another copy, loaded on `device` when it is entered. Raises UsageError for what is one object."""
+        if not inspect.isclass(self._thing):
+            raise UsageError(
+                f"model {self.name} is one object that one thread may call at a time: there can be no second copy. "
+                "Give its class, which is made once for each, or say concurrency = 'concurrent' in it."
+            )
+        return CallableModel(self._thing, name=self.name, device=device, spec=self._spec, concurrency=self.concurrency)
+
     def describe(self) -> dict[str, Any]:
         """Return the model's part of a job's fingerprint: qualified name, and version or source hash."""
         return describe(self._thing)

@@ -24,7 +24,8 @@ from penstock.errors import MissingDependency, ModelError, PenstockError, UsageE
 class Wanted:
     """What was asked of a choice: the calling threads there will be, and what is not left to it.
 
-    `exact`: a batch counts only where its items get the answers they get alone.
+    `exact`: a batch counts only where its items get the answers they get alone. `replicas`: copies that there will be
+    of a model which bears one thread only.
     """
 
     threads: int
@@ -32,6 +33,7 @@ class Wanted:
     precision: str = "f32"
     batch: int | Auto = "auto"
     exact: bool = True
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

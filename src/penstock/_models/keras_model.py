@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,7 @@ class KerasModel:
         self._batcher: Batcher | None = None
         self._sealed_at: int | None = None
         self._serial = threading.Lock()
+        self.weights_bytes = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in net.variables)
 
     def __repr__(self) -> str:
         """Show what is loaded and how it is run."""

@@ -18,7 +18,11 @@ BATCHES_GPU = (1, 4, 16, 64)
 LONGEST_CALL_S = 0.25
 """Batches whose call would take longer are not tried: such models gain nothing from them on a CPU."""
 ALONE = 0.9
-"""What a model that one thread calls is worth on a CPU: a stage of its own costs the pipeline 5 to 12 %."""
+"""What a model is worth of which one call at a time has all CPUs: the other steps wait for it, or disturb it.
+
+A stage of its own costs the pipeline 5 to 12 %. One OpenVINO stream with two threads, as fast alone as two streams with
+one, did 25 % less in a pipeline that decodes beside it.
+"""
 CLOSE = 0.98
 """Rates from this share of the best on count as equal; then the smaller batch wins, then the earlier candidate."""
 
@@ -71,8 +75,14 @@ class Lap:
         return bool(getattr(self.model, "device", "cpu") == "cpu")
 
     def worth(self, clock: Clock) -> float:
-        """Return its rate, less what calling it from one thread costs the other stages."""
-        return self.rate(clock) * (ALONE if self._on_cpu and self.model.concurrency != "concurrent" else 1.0)
+        """Return its rate, less what it costs the other steps where one call at a time has all CPUs."""
+        return self.rate(clock) * (ALONE if self._on_cpu and self._takes_turns else 1.0)
+
+    @property
+    def _takes_turns(self) -> bool:
+        settings = self.candidate.settings  # of ONNX Runtime and torch; of OpenVINO, whose streams share its threads
+        per_call = settings.get("intra_threads", settings.get("threads", 1) / settings.get("streams", 1))
+        return self.model.concurrency != "concurrent" or per_call > 1
 
     def rate(self, clock: Clock) -> float:
         """Return its items a second, by the clock or by CPU time.

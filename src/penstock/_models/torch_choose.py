@@ -106,12 +106,14 @@ def _candidates(net: Net, wanted: Wanted, why: str | None) -> list[TorchCandidat
     if why is not None or wanted.threads == 1:
         return [alone]
     shared = TorchCandidate(net.precision, {"concurrency": "concurrent", "intra_threads": 1, "device": net.device})
+    if wanted.replicas > 1:
+        return [shared]  # several callers were asked for, and they need no copies
     # Of equals the earlier one is taken: on a GPU one thread that feeds it is the simpler thing.
     return [shared, alone] if net.device == "cpu" else [alone, shared]
 
 
 def _alone(net: Net, wanted: Wanted, why: str | None) -> dict[str, Any]:
-    threads = wanted.threads if net.device == "cpu" else 1
+    threads = max(1, wanted.threads // wanted.replicas) if net.device == "cpu" else 1
     settings = {"concurrency": ALONE, "intra_threads": threads, "device": net.device}
     return settings if why is None else settings | {"why": why}
 

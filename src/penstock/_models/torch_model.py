@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from penstock._contracts import Predict
+from penstock._devices import MemoryUse
 from penstock._models.batcher import first_lines
 from penstock._models.torch_arrays import Intake, rows_of_answer
 from penstock._models.torch_files import torch_module
@@ -38,6 +39,7 @@ class TorchModel:
         self.batch_size = net.batch_size
         self.close_net: Callable[[], None] | None = None
         self._net: Net | None = net
+        self._spec = spec
         self._intake = Intake(net, spec)
         self._threads_before = torch.get_num_threads()
         self._turn: AbstractContextManager[Any] = (
@@ -71,6 +73,31 @@ class TorchModel:
                 kind, dtype = self.device.partition(":")[0], getattr(torch, net.options.autocast)
                 stack.enter_context(torch.autocast(kind, dtype))
             yield self._predict
+
+    def replica(self, device: str) -> TorchModel:
+        """Return another copy of the weights on `device`, called in the same way. Raises as `Net.copied` does."""
+        net = self._open_net().copied(device)
+        copy = TorchModel(net, self._spec, {**self.settings, "device": net.device})
+        copy.close_net = net.close
+        return copy
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of its parameters and buffers; a tensor that several names share counts once."""
+        return self._open_net().weights_bytes
+
+    def device_memory(self) -> MemoryUse | None:
+        """Return what this process has allocated of a GPU's memory; None on the CPU."""
+        if self.device == "cpu":
+            return None
+        cuda = torch_module().cuda
+        used, free = cuda.memory_allocated(self.device), cuda.mem_get_info(self.device)[0]
+        return MemoryUse(used, cuda.max_memory_allocated(self.device), used + free)
+
+    def forget_device_peak(self) -> None:
+        """Let the peak of `device_memory` begin anew."""
+        if self.device != "cpu":
+            torch_module().cuda.reset_peak_memory_stats(self.device)
 
     def close(self) -> None:
         """Let go of the net, and close it where it is this model's; idempotent."""

@@ -66,6 +66,9 @@ class Report:
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
         if "why_batch" in self.plan:
             line += f"\n{self.plan['why_batch']}"
+        if self.plan.get("memory_exceeded_bytes"):
+            peak, over = self.plan["peak_memory_bytes"], self.plan["memory_exceeded_bytes"]
+            line += f"\nmemory: {peak / 1e6:,.0f} MB at most, {over / 1e6:,.0f} MB more than planned (report.plan)"
         return line
 
     def _rare(self) -> list[tuple[str, int]]:
