@@ -10,6 +10,10 @@ from itertools import groupby
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
 
+MOST_ITEMS = 65_536
+"""In flight at most where they cost next to nothing: every worker's parcel is a share of it, and changing hands costs
+as much as 500 such items."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -50,4 +54,4 @@ def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
     """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
     block = math.lcm(*(stage.block or 1 for stage in stages))  # what travels together, see `Pipeline.block`
     need = 2 * sum(stage.workers for stage in stages) * block
-    return Window(max(32, need), max(32_768, need), max_bytes)
+    return Window(max(32, need), max(MOST_ITEMS, need), max_bytes)

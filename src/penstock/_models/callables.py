@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -69,7 +69,7 @@ class CallableModel:
         """
         with LOADING:
             call = self._predict or self._load()
-        yield partial(self._run, call)
+        yield partial(self._run, call, nullcontext() if self.concurrency == "concurrent" else self._lock)
 
     def replica(self, device: str) -> CallableModel:
         """Return another copy, loaded on `device` when it is entered. Raises UsageError for what is one object."""
@@ -108,23 +108,23 @@ class CallableModel:
         self._predict = getattr(instance, "predict", None) or instance
         return self._predict
 
-    def _run(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    def _run(self, call: Callable[[Any], Any], turn: AbstractContextManager[Any], items: Sequence[Any]) -> list[Any]:
         if self._closed:
             raise Closed(f"model {self.name} was closed.")
         if self.concurrency == "one_thread" and threading.get_ident() != self._owner:
             raise ModelError(f"model {self.name} says concurrency='one_thread' and was called from a second thread.")
-        if self.concurrency == "concurrent":
-            return self._rows(call, items)
-        with self._lock:
-            return self._rows(call, items)
+        with turn:
+            if self._spec is None:
+                answer = call(items if type(items) is list else list(items))
+            else:
+                return self._rows(call, self._spec, items)
+        return rows_of(answer, len(items), self.name)
 
-    def _rows(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        if self._spec is None:
-            return rows_of(call(items if type(items) is list else list(items)), len(items), self.name)
+    def _rows(self, call: Callable[[Any], Any], spec: InputSpec, items: Sequence[Any]) -> list[Any]:
         arrays = [np.asarray(item) for item in items]
         rows: list[Any] = [None] * len(arrays)
         for places in same_shape_groups(arrays):
-            batch = normalised(np.stack([arrays[place] for place in places]), self._spec, self._spec.dtype)
+            batch = normalised(np.stack([arrays[place] for place in places]), spec, spec.dtype)
             for place, row in zip(places, rows_of(call(batch), len(places), self.name), strict=True):
                 rows[place] = row
         return rows
