@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from penstock.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from penstock._models.choose import Chosen
+    from penstock._models.padding import Padding
 
 ItemFn = Callable[[Item | int, Any], Any]
 CALLABLE_BATCH = 8
@@ -35,15 +36,18 @@ class Recipe:
     Args:
         request: what was asked.
         positional: True where items are plain values, False where they are files.
+        pads: False where padding, which the spec may allow, has no place: rows must have their picture's own size.
     """
 
-    def __init__(self, request: Request, *, positional: bool) -> None:
+    def __init__(self, request: Request, *, positional: bool, pads: bool = True) -> None:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self.request = request
         self._positional = positional
         self._file = model_file(request)
         self._calls = self._file is None and request.torch is None and not request.keras
         self.spec = self._find_spec()
+        if self.spec is not None and not pads:
+            self.spec = replace(self.spec, input=replace(self.spec.input, pad_to_multiple_of=None))
         self._torch = torch_source(request)
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
@@ -112,11 +116,11 @@ class Recipe:
     def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
         """Load the model, see `load`, and return all steps from an item to its output."""
         loaded = self.load(entries, choices)
-        return ready(loaded, [*self.before(), self.model_part(loaded), *self.after()])
+        return ready(loaded, [*self.before(loaded.padded), self.model_part(loaded), *self.after()])
 
-    def before(self) -> list[Part]:
-        """Return the steps from an item to what the model takes."""
-        return [*self.reading(self.shrink_to), *self.preparing()]
+    def before(self, padded: bool) -> list[Part]:
+        """Return the steps from an item to what the model takes; `padded`: as its spec allows and `load` found good."""
+        return [*self.reading(self.shrink_to), *self.preparing(padded)]
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
@@ -126,13 +130,14 @@ class Recipe:
             parts.append(Part(Step.of(_name(stage.fn), fn), _own_workers(stage)))
         return parts
 
-    def preparing(self) -> list[Part]:
+    def preparing(self, padded: bool) -> list[Part]:
         """Return the steps that make the model's input of what was read."""
         if self.spec is None:
             return []
         from penstock._preprocess import make
 
-        return [Part(Step.of("preprocess", make(self.spec.input)))]
+        spec = self.spec.input if padded else replace(self.spec.input, pad_to_multiple_of=None)
+        return [Part(Step.of("preprocess", make(spec)))]
 
     @property
     def shrink_to(self) -> int | None:
@@ -161,19 +166,19 @@ class Recipe:
         self._refuse_other_choices(choices or {})
         if self._calls:
             return self._load_callable(choices or {})
-        chosen = self._chosen(probes(self.before(), entries, CHECKED), choices)
+        padded = choices is not None and bool(choices.get("padded_to"))
+        chosen = self._chosen(probes(self.before(padded), entries, CHECKED), choices)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
+        found = {**(choices or {}), **chosen.choices}
         measurements = tuple(chosen.measurements)
-        return Loaded(
-            chosen.model, Ceiling(chosen.model.name), chosen.batch_size, chosen.choices, measurements, agreement
-        )
+        return Loaded(chosen.model, Ceiling(chosen.model.name), chosen.batch_size, found, measurements, agreement)
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
-        exact = r.batching.safety == "exact"
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact)
+        safety, padding = (choices or {}).get("safety", r.batching.safety), self._padding() if choices is None else None
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, safety == "exact", padding)
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
@@ -185,6 +190,15 @@ class Recipe:
         if choices is not None:
             return choose.load_as(r.model, spec, choices, items, self.threads)
         return choose.choose(r.model, spec, items, wanted)
+
+    def _padding(self) -> Padding | None:
+        """Return what the spec allows, to be tried on real items; None where it allows none."""
+        from penstock._models.padding import Padding
+        from penstock._postprocess import make
+
+        if self.spec is None or self.spec.input.pad_to_multiple_of is None:
+            return None
+        return Padding(self.spec.input, make(self.spec.output), self.request.batching.safety == "exact")
 
     def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
         """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
@@ -206,7 +220,9 @@ class Recipe:
         model = CallableModel(self.request.model, spec=spec, concurrency=concurrency)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        return Loaded(model, Ceiling(model.name), size, {"runtime": "python", "batch": size})
+        padded_to = None if spec is None else spec.pad_to_multiple_of  # not tried: a callable sees each item once
+        found = {"runtime": "python", "batch": size} | ({"padded_to": padded_to} if padded_to else {})
+        return Loaded(model, Ceiling(model.name), size, found)
 
     @property
     def threads(self) -> int:
@@ -267,6 +283,11 @@ class Loaded:
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
+
+    @property
+    def padded(self) -> bool:
+        """Whether its items are padded as its spec allows."""
+        return bool(self.choices.get("padded_to"))
 
     def noted(self) -> dict[str, Any]:
         """Return what was found while it ran: batches that did not fit in memory, compiles after the seal."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from penstock._contracts import Model, Predict
+from penstock._models.ceiling import Ceiling
 
 T = TypeVar("T")
 READY_TIMEOUT_S = 600.0
@@ -50,8 +51,12 @@ def callers_of(model: Model, threads: int) -> int:
 
 
 def rows_of_all(model: Model, items: Sequence[Any], threads: int, batch: int) -> list[list[Any]]:
-    """Return the rows of all `items` from each of `threads` workers that run at the same time."""
-    return side_by_side(model, threads, lambda predict, _: in_batches(predict, items, batch))
+    """Return the rows of all `items` from each of `threads` workers that run at the same time.
+
+    Batches for which there is no memory are made smaller, as they are in a run.
+    """
+    ceiling = Ceiling(model.name)
+    return side_by_side(model, threads, lambda predict, _: in_batches(ceiling.under(predict), items, batch))
 
 
 def in_batches(predict: Predict, items: Sequence[Any], batch: int) -> list[Any]:

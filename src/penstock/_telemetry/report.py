@@ -64,9 +64,7 @@ class Report:
         line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
         if self.plan.get("precision", "f32") != "f32":
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
-        if "why_batch" in self.plan:
-            line += f"\n{self.plan['why_batch']}"
-        return line
+        return "\n".join([line, *(self.plan[key] for key in ("why_batch", "why_not_padded") if key in self.plan)])
 
     def _rare(self) -> list[tuple[str, int]]:
         names = ("skipped", "ignored", "vanished")
