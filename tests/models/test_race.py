@@ -11,7 +11,7 @@ from penstock._models import race as race_module
 from penstock._models.candidates import Candidate
 from penstock._models.drill import Pace
 from penstock._models.race import Lap, Result, clock_of, race
-from penstock.errors import ItemError
+from penstock.errors import ItemError, ModelError
 
 
 class Planted:
@@ -35,7 +35,7 @@ class Planted:
 
 @pytest.fixture(autouse=True)
 def planted_paces(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float) -> Pace:
+    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float, ceiling: Any) -> Pace:
         model.measured.append(batch)
         if batch in model.fails:
             raise ItemError(f"no memory for {batch}")
@@ -159,5 +159,5 @@ def test_a_batch_that_fails_is_out_and_reported() -> None:
 def test_a_candidate_that_fails_leaves_the_race_to_the_others() -> None:
     broken, sound = Planted({1: 900}, fails=(1,)), Planted({1: 100})
     assert winner(race(laps(broken, sound), ITEMS, 2, try_batches=False)) is sound
-    with pytest.raises(ItemError, match="no memory for 1"):
+    with pytest.raises(ModelError, match=r"failed in batches of 1: no memory for 1 Ask for smaller ones"):
         race(laps(broken), ITEMS, 2, try_batches=True)

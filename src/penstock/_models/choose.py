@@ -12,6 +12,7 @@ from penstock._interrupt import checkpoint
 from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
 from penstock._models.candidates import Candidate, candidates, installed, reference_candidate, usable
+from penstock._models.ceiling import Ceiling
 from penstock._models.checking import Truth, check, truth_of
 from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import same_shape
@@ -134,7 +135,7 @@ class Choice:
                 self._refused.append(_tried(candidate, self._first_batch, f"not loaded: {error}"))
                 continue
             self._loaded.append(model)
-            laps.append(Lap(candidate, model, self._first_batch))
+            laps.append(Lap(candidate, model, self._first_batch, Ceiling(model.name)))
         self._laps = [lap for lap in laps if self._agrees(lap)]
         if not self._laps and self._first_batch > 1:
             self._keep_items_apart(laps)

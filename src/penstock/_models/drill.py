@@ -75,10 +75,13 @@ class Pace:
     cpu: float
 
 
-def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> Pace:
+def pace(
+    model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float, ceiling: Ceiling | None = None
+) -> Pace:
     """Return the pace of `threads` workers together, over `slot_s` and at least one call each.
 
-    Of a model that only one thread may call, the others are idle, or the runtime's own.
+    Of a model that only one thread may call, the others are idle, or the runtime's own. Batches for which there is no
+    memory are made smaller under a `ceiling`, and raise without.
 
     Items of one shape cost the same; where shapes differ, whole passes over all of them are timed, or candidates would
     be compared on different items.
@@ -87,6 +90,7 @@ def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: f
     cpu_started: list[float] = []
 
     def run(predict: Predict, place: int) -> tuple[int, float, float]:
+        predict = ceiling.under(predict) if ceiling else predict
         begin = place * len(items) // callers
         done, started = 0, time.perf_counter()
         while True:

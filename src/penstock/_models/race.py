@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from penstock._interrupt import checkpoint
+from penstock._models.ceiling import Ceiling
 from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import Pace, pace, same_shape
-from penstock.errors import PenstockError
+from penstock.errors import ModelError, PenstockError
 
 Clock = Literal["wall", "cpu"]
 BATCHES = (1, 2, 4, 8)
@@ -47,11 +48,15 @@ HEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lap:
-    """One candidate, loaded, at one batch size, with the paces it made so far; `faults`: what took it out."""
+    """One candidate, loaded, at one batch size, with the paces it made so far; `faults`: what took it out.
+
+    `ceiling`: None, and a batch for which there is no memory is such a fault; else it is made smaller.
+    """
 
     candidate: Contender
     model: Runnable
     batch: int
+    ceiling: Ceiling | None = None
     paces: list[Pace] = field(default_factory=list)
     faults: list[PenstockError] = field(default_factory=list)
 
@@ -102,7 +107,7 @@ def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bo
     """Time `laps` against each other; with `try_batches` the better ones at larger batches too.
 
     Items of different shapes are no batch: it is cut by shape, and what that costs is in the measurement. A lap that
-    fails (a batch for which there is no memory) is out. Raises what the first raised where all fail.
+    fails (a batch for which there is no memory) is out. Raises ModelError where all fail.
     """
     run = list(laps)
     leaders = _sound(_heat(laps, items, threads, FIRST), laps)
@@ -130,10 +135,11 @@ def clock_of(laps: Sequence[Lap]) -> Clock:
 
 
 def _sound(laps: Sequence[Lap], raced: Sequence[Lap]) -> list[Lap]:
-    """Return the laps that did not fail. Raises what the first of `raced` raised where there is none."""
+    """Return the laps that did not fail. Raises ModelError where there is none."""
     sound = [lap for lap in laps if not lap.faults]
     if not sound:
-        raise raced[0].faults[0]
+        first = raced[0]
+        raise ModelError(f"the model failed in batches of {first.batch}: {first.faults[0]} Ask for smaller ones.")
     return sound
 
 
@@ -154,7 +160,7 @@ def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> li
         for lap in racing:
             checkpoint()
             try:
-                lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s))
+                lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s, lap.ceiling))
             except PenstockError as error:
                 lap.faults.append(error)
         racing = [lap for lap in racing if not lap.faults]
