@@ -12,7 +12,7 @@ from penstock._preprocess import filled
 from penstock._spec import InputSpec
 from penstock.errors import PenstockError
 
-_SHOWN = 60
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
