@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from penstock.errors import LedgerError, UsageError
 if TYPE_CHECKING:
     from penstock._models.choose import Chosen
     from penstock._models.footprint import BytePlan
+    from penstock._models.padding import Padding
     from penstock._models.replicas import Places, Replicas
 
 ItemFn = Callable[[Item | int, Any], Any]
@@ -36,15 +37,18 @@ class Recipe:
     Args:
         request: what was asked.
         positional: True where items are plain values, False where they are files.
+        pads: False where padding, which the spec may allow, has no place: rows must have their picture's own size.
     """
 
-    def __init__(self, request: Request, *, positional: bool) -> None:
+    def __init__(self, request: Request, *, positional: bool, pads: bool = True) -> None:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self.request = request
         self._positional = positional
         self._file = model_file(request)
         self._calls = self._file is None and request.torch is None and not request.keras
         self.spec = self._find_spec()
+        if self.spec is not None and not pads:
+            self.spec = replace(self.spec, input=replace(self.spec.input, pad_to_multiple_of=None))
         self._torch = torch_source(request)
         self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
 
@@ -113,11 +117,11 @@ class Recipe:
     def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
         """Load the model, see `load`, and return all steps from an item to its output."""
         loaded = self.load(entries, choices)
-        return ready(loaded, [*self.before(), self.model_part(loaded), *self.after()])
+        return ready(loaded, [*self.before(loaded.padded), self.model_part(loaded), *self.after()])
 
-    def before(self) -> list[Part]:
-        """Return the steps from an item to what the model takes."""
-        return [*self.reading(self.shrink_to), *self.preparing()]
+    def before(self, padded: bool) -> list[Part]:
+        """Return the steps from an item to what the model takes; `padded`: as its spec allows and `load` found good."""
+        return [*self.reading(self.shrink_to), *self.preparing(padded)]
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
@@ -127,13 +131,14 @@ class Recipe:
             parts.append(Part(Step.of(_name(stage.fn), fn), _own_workers(stage)))
         return parts
 
-    def preparing(self) -> list[Part]:
+    def preparing(self, padded: bool) -> list[Part]:
         """Return the steps that make the model's input of what was read."""
         if self.spec is None:
             return []
         from penstock._preprocess import make
 
-        return [Part(Step.of("preprocess", make(self.spec.input)))]
+        spec = self.spec.input if padded else replace(self.spec.input, pad_to_multiple_of=None)
+        return [Part(Step.of("preprocess", make(spec)))]
 
     @property
     def shrink_to(self) -> int | None:
@@ -164,11 +169,15 @@ class Recipe:
             return self._load_callable(choices or {})
         from penstock._models.replicas import replicated
 
-        items = probes(self.before(), entries, CHECKED)
+        padded = choices is not None and bool(choices.get("padded_to"))
+        items = probes(self.before(padded), entries, CHECKED)
         chosen = self._chosen(items, choices)
+        found = {**(choices or {}), **chosen.choices}
+        if bool(found.get("padded_to")) != padded:  # what was tried on them so far was decided with both
+            items = probes(self.before(not padded), entries, CHECKED)
         model, memory = replicated(chosen.model, self._places, items, chosen.batch_size)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
-        return Loaded(model, memory, chosen.batch_size, chosen.choices, tuple(chosen.measurements), agreement)
+        return Loaded(model, memory, chosen.batch_size, found, tuple(chosen.measurements), agreement)
 
     @property
     def _places(self) -> Places:
@@ -181,9 +190,15 @@ class Recipe:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
-        exact = r.batching.safety == "exact"
-        copies = 1 if r.replicas == "auto" else r.replicas
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact, copies)
+        wanted = choose.Wanted(
+            self.threads,
+            runtime=r.runtime,
+            precision=r.precision,
+            batch=r.batching.max_size,
+            exact=(choices or {}).get("safety", r.batching.safety) == "exact",
+            padding=self._padding() if choices is None else None,
+            replicas=1 if r.replicas == "auto" else r.replicas,
+        )
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
@@ -195,6 +210,15 @@ class Recipe:
         if choices is not None:
             return choose.load_as(r.model, spec, choices, items, self.threads)
         return choose.choose(r.model, spec, items, wanted)
+
+    def _padding(self) -> Padding | None:
+        """Return what the spec allows, to be tried on real items; None where it allows none."""
+        from penstock._models.padding import Padding
+        from penstock._postprocess import make
+
+        if self.spec is None or self.spec.input.pad_to_multiple_of is None:
+            return None
+        return Padding(self.spec.input, make(self.spec.output), self.request.batching.safety == "exact")
 
     def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
         """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
@@ -213,17 +237,19 @@ class Recipe:
 
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
-        device = self.request.devices[0]
+        spec, device = None if self.spec is None else self.spec.input, self.request.devices[0]
         model = CallableModel(
             self.request.model,
-            spec=None if self.spec is None else self.spec.input,
+            spec=spec,
             device="cpu" if device == "auto" else device,
             concurrency=concurrency,
         )
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
         copies, memory = replicated(model, self._places, [], size)  # no probes: a callable sees each item once
-        return Loaded(copies, memory, size, {"runtime": "python", "batch": size})
+        padded_to = None if spec is None else spec.pad_to_multiple_of  # not tried either
+        found = {"runtime": "python", "batch": size} | ({"padded_to": padded_to} if padded_to else {})
+        return Loaded(copies, memory, size, found)
 
     @property
     def threads(self) -> int:
@@ -283,6 +309,11 @@ class Loaded:
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
+
+    @property
+    def padded(self) -> bool:
+        """Whether its items are padded as its spec allows."""
+        return bool(self.choices.get("padded_to"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class Augmented:
     def __init__(self, request: Request, augment: Augment, *, positional: bool) -> None:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self._augment = augment
-        self._recipe = Recipe(replace(request, model=augment.model), positional=positional)
+        # Turned back, a padded view would lie beside the others.
+        self._recipe = Recipe(replace(request, model=augment.model), positional=positional, pads=False)
         if self._recipe.spec is None:
             raise UsageError("Augment makes views of pictures: say with spec= or preset= how the model wants them.")
         self._spec: Spec = self._recipe.spec

@@ -21,8 +21,9 @@ class Batching:
     `max_size`: items per call, or "auto" (found by measurement for model files, 8 for callables). `max_wait_s`: how
     long a batch that is not full may wait for more items when they trickle in (a folder's batches never wait: they
     are formed by position, so that a resumed run computes the same ones). `safety`: "exact", a model file or module
-    that gives items other answers in a batch than alone (tried on real items at the start) gets them one by one;
-    "fast" lets it have its batches. Callables are not tried: they see each item once.
+    that gives items other answers in a batch than alone (tried on real items at the start) gets them one by one, and
+    unpadded where padding, which its spec may allow, changes answers; "fast" lets it have its batches, and pads.
+    Callables are not tried: they see each item once.
     """
 
     max_size: int | Auto = "auto"

@@ -36,7 +36,11 @@ class Several:
         self.names = _names(request.model)
         self._request = request
         self._partial = partial
-        self._recipes = {name: Recipe(_request_for(request, name), positional=positional) for name in self.names}
+        self._recipes = {
+            # A mean is one of rows, and padded lines have longer ones.
+            name: Recipe(_request_for(request, name), positional=positional, pads=not self._means)
+            for name in self.names
+        }
         self._first = self._recipes[self.names[0]]
         colours = {r.spec.input.color for r in self._recipes.values() if r.spec is not None}
         if "rgba" in colours and len(colours) > 1:
@@ -82,7 +86,7 @@ class Several:
     def _parts(self, members: Mapping[str, Loaded], earlier: Earlier) -> list[Part]:
         parts = [*self._first.reading(self._shrink_to()), Part(forked(self.names, earlier))]
         for name, recipe in self._recipes.items():
-            own = [*recipe.preparing(), recipe.model_part(members[name]), *self._behind(recipe)]
+            own = [*recipe.preparing(members[name].padded), recipe.model_part(members[name]), *self._behind(recipe)]
             parts.extend(replace(part, step=within(name, part.step), branch=name) for part in own)
         parts.append(Part(Step.of("join", joined if self._partial else required)))
         if self._ensemble is not None:

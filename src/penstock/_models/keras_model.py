@@ -80,7 +80,7 @@ class KerasModel:
 
     @property
     def concurrency(self) -> str:
-        """`concurrent`, or `one_at_a_time` where a call changes the model's variables."""
+        """`concurrent`, or `one_at_a_time` where a call changes the model's variables, or on torch its attributes."""
         return "one_at_a_time" if self._open().stateful else "concurrent"
 
     @property
@@ -116,6 +116,7 @@ class KerasModel:
                     self._warm_shape(sample)
                 except ItemError as error:
                     failures.append(error)
+            network.look()
         if failures and len(failures) == len(one_of_each):
             raise ModelError(f"model {self.name} failed on all of {len(samples)} sample items. First: {failures[0]}")
         self._sealed_at = network.programs.compiles if network.programs else 0

@@ -38,6 +38,8 @@ class TorchModel:
         self.version = version()
         self.batch_size = net.batch_size
         self.close_net: Callable[[], None] | None = None
+        self._compiles = 0 if net.compiled else None
+        self._sealed_at: int | None = None
         self._net: Net | None = net
         self._spec = spec
         self._intake = Intake(net, spec)
@@ -50,6 +52,18 @@ class TorchModel:
         """Show what is loaded and how."""
         state = "closed" if self._net is None else "loaded"
         return f"<TorchModel {self.name} {state}: {self.version} {self.precision} on {self.device} {self.settings}>"
+
+    @property
+    def compiles_after_seal(self) -> int:
+        """How many graphs `torch.compile` has made in calls since `seal`: each may take as long as a thousand calls.
+
+        Another compiled module that compiles in another thread at that very moment counts here too.
+        """
+        return 0 if self._compiles is None or self._sealed_at is None else self._compiles - self._sealed_at
+
+    def seal(self) -> None:
+        """Note that everything was compiled that could be foreseen."""
+        self._sealed_at = self._compiles
 
     @contextmanager
     def worker(self) -> Iterator[Predict]:
@@ -131,11 +145,22 @@ class TorchModel:
         return rows
 
     def _call(self, net: Net, batch: Any) -> Any:
+        before = 0 if self._compiles is None else graphs_made()
         try:
             return net.module(batch)
         except Exception as error:
             said = f"{type(error).__name__}: {first_lines(error)}"
             raise ItemError(f"{self.name} failed on {batch.dtype} {tuple(batch.shape)}: {said}") from error
+        finally:
+            if self._compiles is not None:  # one thread at a time calls what is compiled
+                self._compiles += max(0, graphs_made() - before)
+
+
+def graphs_made() -> int:
+    """Return how many graphs torch.compile has made in this process, by torch's own count."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
 def version() -> str:

@@ -50,6 +50,14 @@ class Net:
         """The only batch size it runs at, or None where it takes any."""
         return self.shape[0] if self.shape else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether a part of it goes through `torch.compile`: asked of us, or done by the user."""
+        if self.options.compile:
+            return True
+        parts = self.module.modules() if self.kind == MODULE else ()
+        return any(type(part).__name__ == "OptimizedModule" or _in_place(part) for part in parts)
+
     def __str__(self) -> str:
         """Show it as in messages."""
         return self.name
@@ -95,6 +103,11 @@ class Net:
         while self._training:
             self._training.pop().training = True
         self.module = None
+
+
+def _in_place(part: Any) -> bool:
+    """Return whether `part.compile()` was called, which leaves the module the class it was."""
+    return getattr(part, "_compiled_call_impl", None) is not None
 
 
 def name_of(options: Torch) -> str:

@@ -64,12 +64,10 @@ class Report:
         line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
         if self.plan.get("precision", "f32") != "f32":
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
-        if "why_batch" in self.plan:
-            line += f"\n{self.plan['why_batch']}"
         if self.plan.get("memory_exceeded_bytes"):
             peak, over = self.plan["peak_memory_bytes"], self.plan["memory_exceeded_bytes"]
             line += f"\nmemory: {peak / 1e6:,.0f} MB at most, {over / 1e6:,.0f} MB more than planned (report.plan)"
-        return line
+        return "\n".join([line, *(self.plan[key] for key in ("why_batch", "why_not_padded") if key in self.plan)])
 
     def _rare(self) -> list[tuple[str, int]]:
         names = ("skipped", "ignored", "vanished")
