@@ -34,6 +34,7 @@ def test_a_serial_step_is_one_worker_alone() -> None:
     parts = [part("decode"), part("model", serial=True), part("post")]
     assert shape(parts) == [("decode", 4), ("model", 1), ("post", 4)]
     assert shape([part("model", 3, serial=True)]) == [("model", 1)]
+    assert [stage.serial for stage in stages_of(parts, 4)] == [False, True, False]
 
 
 def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:

@@ -43,7 +43,7 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
         members = [part for _, part in group]
         workers = 1 if members[0].serial else members[0].workers or threads
         name = "+".join(part.step.name for part in members)
-        stages.append(Stage(name, tuple(part.step for part in members), workers, branch))
+        stages.append(Stage(name, tuple(part.step for part in members), workers, branch, members[0].serial))
     return stages
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -336,3 +337,55 @@ def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.Mon
         gate.set()
         pipeline.close(timeout_s=WAIT_S)
     assert waits == []
+
+
+def dead_consumer(flow: Flow) -> None:
+    """Read two parcels in a thread that ends in an error, and neither closes the flow nor reads on."""
+
+    def consume() -> None:
+        parcels = iter(flow)
+        next(parcels)
+        next(parcels)
+
+    ends(consume)
+
+
+def source_of(state: str, gate: threading.Event) -> Iterator[int]:
+    yield from range(0 if state == "empty" else 10 if state == "producer dead" else 10_000)
+    if state == "producer dead":
+        raise ConnectionError("gone")
+    if state in ("empty", "producer stuck"):
+        gate_of(gate)
+
+
+@pytest.mark.parametrize("stages", STAGES)
+@pytest.mark.parametrize(
+    "state", ["full", "empty", "producer dead", "producer stuck", "consumer dead", "workers stuck", "a worker given up"]
+)
+def test_a_close_takes_less_than_two_seconds(stages: str, state: str) -> None:
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def stuck(x: int) -> int:
+        begun.release()
+        gate_of(gate)
+        return x
+
+    made = STAGES[stages]() if "worker" not in state else [stage(stuck, 2), *STAGES[stages]()]
+    limit_s = 0.05 if state == "a worker given up" else None
+    with Pipeline(made, item_timeout_s=limit_s) as pipeline:
+        flow = pipeline.flow(one_by_one(source_of(state, gate)), Window(32, 32))
+        with flow:
+            if "worker" in state:
+                assert begun.acquire(timeout=WAIT_S)
+            if state == "a worker given up":
+                while not pipeline._relief.given_up():
+                    flow.collect(0.01)
+            elif state == "consumer dead":
+                dead_consumer(flow)
+            elif state in ("full", "producer dead"):
+                deliver(flow, 8)
+            begun_s = time.monotonic()
+            pipeline.close()
+            took_s = time.monotonic() - begun_s
+            gate.set()
+        assert took_s < 2.0
