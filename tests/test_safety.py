@@ -167,26 +167,30 @@ def test_a_name_with_escape_codes_is_shown_everywhere(tmp_path: Path, capsys: py
 # ---- ledgers
 
 
+class Part:
+    """A model that gives arrays, and fails at one item if it is to."""
+
+    version = "1"
+
+    def __init__(self, bad: int | None = None) -> None:
+        self.bad = bad
+
+    def predict(self, batch: list[int]) -> list[Any]:
+        if self.bad in batch:
+            raise ValueError("bad")
+        return [np.arange(x) for x in batch]
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     """Return an output of which item 7 failed in one of two models."""
-
-    def odd(batch: list[int]) -> list[Any]:
-        if 7 in batch:
-            raise ValueError("7")
-        return batch
-
-    report = penstock.run(range(20), {"a": array, "b": odd}, out=tmp_path / "o.jsonl", batch=1)
-    assert report.failed == 1
-    return tmp_path / "o.jsonl"
+    out = tmp_path / "o.jsonl"
+    assert again(out, bad=7).failed == 1
+    return out
 
 
-def array(batch: list[int]) -> list[Any]:
-    return [np.arange(x) for x in batch]
-
-
-def again(out: Path, **options: Any) -> Any:
-    return penstock.run(range(20), {"a": array, "b": same}, out=out, batch=1, **options)
+def again(out: Path, bad: int | None = None, **options: Any) -> Any:
+    return penstock.run(range(20), {"a": Part(), "b": Part(bad)}, out=out, batch=1, **options)
 
 
 def changed(out: Path, *statements: str) -> None:
@@ -229,7 +233,7 @@ def test_a_truncated_ledger_is_refused_or_made_anew(job: Path, share: float) -> 
     path = job_folder(job) / "ledger.sqlite"
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)] if share else b"SQLite format 3\0" + b"\xff" * 4000)
-    with pytest.raises(LedgerError, match="fresh"):
+    with pytest.raises(LedgerError, match=r"damaged, or no ledger of penstock(.|\n)*fresh"):
         again(job)
     assert again(job, fresh=True).done == 20
 
@@ -302,3 +306,12 @@ def test_whatever_reads_arrays_or_weights_refuses_pickles() -> None:
     for name, node, (argument, value) in calls:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         assert given.get(argument) == str(value), f"{name}:{node.lineno}"
+
+
+def test_a_source_that_reads_a_database_of_its_own_is_no_damaged_ledger(tmp_path: Path) -> None:
+    def rows() -> Any:
+        yield 1
+        sqlite3.connect(":memory:").execute("SELECT * FROM absent")
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        penstock.run(rows(), same, out=tmp_path / "o.jsonl")

@@ -25,7 +25,7 @@ from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
 from penstock._telemetry.progress import Mode, Progress, printable
 from penstock._telemetry.report import Report, steps_of
-from penstock.errors import StageError, Stalled
+from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
@@ -99,6 +99,9 @@ class Drive:
         ):
             try:
                 self._loop(pipeline, flow, progress)
+            except SinkError:
+                self._job.drop()  # a second try would fail as well, and hide why the first one did
+                raise
             finally:
                 self._commit(flow)
                 self.tally.seconds = time.perf_counter() - begun

@@ -219,6 +219,10 @@ class Job:
         self._outcomes, self._failed_now = [], False
         return n
 
+    def drop(self) -> None:
+        """Forget what was absorbed and not committed: it is done again by the next run."""
+        self._outcomes = []
+
     def finish(self, *, by_input: bool) -> None:
         """Complete the output: input order restored where it was lost, stale rows gone, containers closed."""
         counts = self.ledger.counts()

@@ -159,8 +159,12 @@ class JsonFolder:
 
     def discard(self, id_: int | str) -> None:
         """Remove the files of one result, if they are there."""
+        try:
+            stem = stem_of(id_)
+        except ItemError:  # that cannot be a name, so there is none
+            return
         for suffix in SUFFIXES:
-            path = Path(self._out, stem_of(id_) + suffix)
+            path = Path(self._out, stem + suffix)
             with writing(path):
                 if self._is_inside(str(path.parent)):
                     path.unlink(missing_ok=True)

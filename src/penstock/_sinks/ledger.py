@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from penstock._contracts import Failure, Item
 from penstock._sinks.answers import pack, unpack
-from penstock._sinks.damage import damaged, schema_of, unwritable
+from penstock._sinks.damage import damaged, refuse_truncated, schema_of, unwritable
 from penstock.errors import LedgerError
 
 VERSION = 2
@@ -119,6 +119,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Open or create the ledger at `path`. Raises LedgerError for another version or a file that is none."""
         self._path = path
+        refuse_truncated(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("PRAGMA trusted_schema = OFF")
@@ -130,7 +131,7 @@ class Ledger:
         except sqlite3.OperationalError as error:
             self._db.close()
             raise unwritable(self._path, error) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its message may hold bytes of the file
             self._db.close()
             raise damaged(path, error) from error
         except LedgerError:
@@ -192,8 +193,11 @@ class Ledger:
     def get(self, key: str) -> Any:
         """Return the JSON value stored under `key`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else self._loaded(row[0])
+
+    def _loaded(self, text: Any) -> Any:
         try:
-            return None if row is None else json.loads(row[0])
+            return json.loads(text)
         except (TypeError, ValueError) as error:
             raise damaged(self._path, error) from error
 
@@ -268,7 +272,7 @@ class Ledger:
             while rows := reader.execute(query, (after, wanted)).fetchall():
                 for position, id_, path, columns, size, mtime_ns in rows:
                     stamp = None if size is None else (size, mtime_ns)
-                    row = None if columns is None else json.loads(columns)
+                    row = None if columns is None else self._loaded(columns)
                     yield position, Item(id_, None if path is None else os.fsdecode(path), row, stamp)
                 after = rows[-1][0]
 
