@@ -174,6 +174,20 @@ def test_of_several_models_the_one_that_never_returns_fails_alone(
     assert len(b.asked) == asked
 
 
+@pytest.mark.usefixtures("quick_stop")
+def test_a_stop_changes_nothing_of_what_was_kept_before(gates: list[Gate], tmp_path: Path) -> None:
+    """The row of an item that one model was stuck at, when later the other one is."""
+    out = tmp_path / "o.jsonl"
+    options: dict[str, Any] = {"out": out, "batch": 1, "threads": 2, "limits": LIMITS}
+    with pytest.raises(Stalled, match="one thread at a time"):
+        penstock.run(range(300), {"a": Gate(7), "b": OneAtATime(250)}, **options)
+    assert [(f["id"], f["model"]) for f in read_failures(out)] == [(7, "a"), (250, "b")]
+    report = penstock.run(range(300), {"a": Gate(), "b": OneAtATime()}, **options)
+    assert (report.done, report.failed) == (298, 2)
+    rows = {x: {"a": None if x == 7 else -x, "b": -x} for x in range(300) if x != 250}
+    assert outputs(out) == rows
+
+
 # ---- stopping where something is stuck
 
 

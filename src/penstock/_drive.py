@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock._adapt import Ready
 from penstock._budget import Budget
-from penstock._contracts import Failure, Item
+from penstock._contracts import Failure, Item, Partial
 from penstock._engine.flow import Flow, Take
 from penstock._engine.parcel import Parcel
 from penstock._engine.patience import ALARM_S, Silence
@@ -130,7 +130,7 @@ class Drive:
         self._note(parcel.items)
         if failed:
             pairs = zip(parcel.positions, parcel.values, strict=True)
-            self._stuck.update(p for p, v in pairs if type(v) is Failure and v.type == Stalled.__name__)
+            self._stuck.update(position for position, value in pairs if _was_stuck(value))
 
     def _keep_lost(self, error: Stalled) -> None:
         """Keep as failed what was stuck when the run could not go on: the next one goes on behind it."""
@@ -255,6 +255,11 @@ class Drive:
         shown = (f"{f['id']}: {f['stage']}: {f['type']}: {f['message']}" for f in report.failures[:3])
         first = "\n".join(f"  {printable(line)}" for line in shown)
         return f"{self.tally.stopped}\n{report}\nFirst failures:\n{first}\nAll: {self._job.folder / 'failures.jsonl'}"
+
+
+def _was_stuck(value: Any) -> bool:
+    failures = (value,) if type(value) is Failure else value.failures if type(value) is Partial else ()
+    return any(failure.type == Stalled.__name__ for failure in failures)
 
 
 def _slowest(statistics: PipelineStatistics) -> str:
