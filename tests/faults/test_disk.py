@@ -18,7 +18,9 @@ import pytest
 
 import penstock
 from penstock._decode import reading
+from penstock._job import job_folder
 from penstock._sinks import disk
+from penstock._sinks import sqlite as sqlite_sink
 from penstock._sinks.ledger import Ledger
 from penstock.errors import SinkError
 
@@ -34,13 +36,21 @@ class Model:
         return [{"square": x * x, "vector": np.arange(3) + x} for x in batch]
 
 
-def run(out: Path) -> penstock.Report:
-    return penstock.run(range(N), Model(), out=out, batch=4, threads=2)
+def run(out: Path, n: int = N) -> penstock.Report:
+    return penstock.run(range(n), Model(), out=out, batch=4, threads=2)
 
 
 def content(out: Path) -> dict[str, bytes]:
     files = [out] if out.is_file() else [p for p in out.rglob("*") if p.is_file() and ".penstock" not in p.parts]
     return {path.relative_to(out.parent).as_posix(): path.read_bytes() for path in files}
+
+
+def left_over(out: Path, whole: Path) -> int:
+    """Return how many files a job has in its own folder that an uninterrupted one has not."""
+    names = [
+        {p.name for p in job_folder(o).iterdir() if "-wal" not in p.name and "-shm" not in p.name} for o in (out, whole)
+    ]
+    return len(names[0] - names[1])
 
 
 @contextmanager
@@ -67,25 +77,27 @@ def full_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
 
 
 @contextmanager
-def full_ledger(pages: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let SQLite find the disk full after so many pages more."""
-    init = Ledger.__init__
+def full_database(pages: int, where: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let SQLite find the disk full after so many pages more, in what `where.name(path)` opens."""
+    opening = getattr(where, name)
 
-    def limited(self: Ledger, path: Path) -> None:
-        init(self, path)
-        now = self._db.execute("PRAGMA page_count").fetchone()[0]
-        self._db.execute(f"PRAGMA max_page_count = {now + pages}")
+    def limited(*arguments: Any) -> Any:
+        opened = opening(*arguments)
+        db = opened if opened is not None else arguments[0]._db
+        now = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {now + pages}")
+        return opened
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "__init__", limited)
+        patch.setattr(where, name, limited)
         yield
 
 
-def ends_full(out: Path) -> bool:
+def ends_full(out: Path, n: int = N) -> bool:
     """Run; return whether the disk was full. Whatever it is, it is said as such."""
     said = None
     try:
-        run(out)
+        run(out, n)
     except SinkError as error:
         said = (error.exit_code, "What was committed is safe" in str(error))
     assert said in (None, (3, True))
@@ -102,40 +114,55 @@ def test_a_disk_that_is_full_at_any_write_and_again(
     whole.parent.mkdir()
     with full_after(10**9, monkeypatch) as counted:
         run(whole)
-    expected, rng, n, hits = content(whole), random.Random(name), times(4, 60), 0
+    expected, rng, n, hits, left = content(whole), random.Random(name), times(4, 60), 0, 0
     for round_ in range(n):
         out = tmp_path / str(round_) / name
         out.parent.mkdir()
         for _ in range(2):
-            if counted[0]:
-                with full_after(rng.randrange(counted[0]), monkeypatch):
-                    hits += ends_full(out)
-            else:  # SQLite writes by itself
-                with full_ledger(rng.randrange(4), monkeypatch):
-                    hits += ends_full(out)
-        run(out)
-        assert content(out) == expected
-    assert hits or name == "out.sqlite"
-    ended = f"{hits} of {2 * n} runs hit it: exit 3; the last one's output is byte-equal to an uninterrupted run's"
-    record(outcome(f"disk full at a random write, and again after the resume ({name})", 2 * n, ended))
-
-
-def test_a_ledger_on_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: Any, record: Any, outcome: Any
-) -> None:
-    whole = tmp_path / "whole.jsonl"
-    run(whole)
-    n, hits, rng = times(4, 60), 0, random.Random(1)
-    for round_ in range(n):
-        out = tmp_path / f"{round_}.jsonl"
-        for _ in range(2):
-            with full_ledger(rng.randrange(2), monkeypatch):
+            with full_after(rng.randrange(max(1, counted[0])), monkeypatch):
                 hits += ends_full(out)
         run(out)
+        assert content(out) == expected
+        left += left_over(out, whole)
+    assert hits or not counted[0]  # SQLite writes by itself
+    if hits:
+        record(
+            outcome(f"disk full at a random write, and again after the resume ({name})", hits, ENDED, left_over=left)
+        )
+
+
+ENDED = "exit 3; in the end the output is byte-equal to an uninterrupted run's"
+MANY = 5000
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "out_name"), [(Ledger, "__init__", "out.jsonl"), (sqlite_sink, "_connect", "out.sqlite")]
+)
+def test_a_database_on_a_full_disk(  # noqa: PLR0917 - fixtures
+    where: Any,
+    name: str,
+    out_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: Any,
+    record: Any,
+    outcome: Any,
+) -> None:
+    whole = tmp_path / out_name
+    run(whole, MANY)
+    n, hits, left, rng = times(2, 30), 0, 0, random.Random(1)
+    for round_ in range(n):
+        out = tmp_path / str(round_) / out_name
+        out.parent.mkdir()
+        for _ in range(2):
+            with full_database(rng.randrange(1, 16), where, name, monkeypatch):
+                hits += ends_full(out, MANY)
+        run(out, MANY)
         assert out.read_bytes() == whole.read_bytes()
-    record(
-        outcome("disk full in the ledger, and again", 2 * n, f"{hits} runs hit it: exit 3; byte-equal after the resume")
-    )
+        left += left_over(out, whole)
+    assert hits
+    what = "the ledger" if where is Ledger else "an output in SQLite"
+    record(outcome(f"disk full in {what}, and again after the resume", hits, ENDED, left_over=left))
 
 
 def test_files_that_cannot_be_read(

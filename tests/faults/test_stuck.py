@@ -17,7 +17,7 @@ import pytest
 
 import penstock
 from penstock._engine.flow import Flow
-from penstock.errors import AuditError
+from penstock.errors import AuditError, Stalled
 
 WAIT_S = 30.0
 LIMIT_S = 0.3
@@ -62,6 +62,67 @@ def test_an_item_that_sleeps_for_ever_in_a_thread(
         outcome("an item sleeps for ever in a thread", n, ended, lost=lost, left_over=left, report_s=round(worst_s, 2))
     )
     assert worst_s < 2 * LIMIT_S + 1.0
+
+
+class Alone(Sleeper):
+    concurrency = "one_at_a_time"
+
+
+def test_an_item_that_sleeps_for_ever_where_one_thread_only_may_call(
+    tmp_path: Path, times: Any, record: Any, outcome: Any
+) -> None:
+    n, rng, lost, worst_s = times(1, 10), random.Random(7), 0, 0.0
+    before = threading.active_count()
+    for i in range(n):
+        model, out = Alone(rng.randrange(1000)), tmp_path / f"{i}.jsonl"
+        limits = penstock.Limits(item_timeout_s=LIMIT_S)
+        with pytest.raises(Stalled):
+            penstock.run(range(1000), model, out=out, batch=8, limits=limits)
+        worst_s = max(worst_s, time.monotonic() - model.begun_s)
+        model.event.set()
+        report = penstock.run(range(1000), Alone(-1), out=out, batch=8, limits=limits)
+        assert report.failed == 8
+        lost += 1000 - report.done - report.failed
+    ended = "exit 4; its batch is failed, and the next run goes on behind it"
+    left, said_s = leaving(before), round(worst_s, 2)
+    fault = "an item sleeps for ever in a model that one thread only may call"
+    record(outcome(fault, n, ended, lost=lost, left_over=left, report_s=said_s))
+
+
+STOPPED = """
+import os, signal, sys, threading
+import penstock
+from penstock import _stopping
+_stopping.STOP_GRACE_S = 1.0
+class Model:
+    version, concurrency = "1", "concurrent"
+    def predict(self, batch):
+        if 200 in batch and sys.argv[2] != "0":
+            os.kill(os.getpid(), int(sys.argv[2]))
+            threading.Event().wait(60)
+        return batch
+report = penstock.run(range(400), Model(), out=sys.argv[1], threads=2)
+print(report.done)
+"""
+
+
+def test_a_signal_while_an_item_is_stuck(tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
+    """Without an item timeout; with a grace of 1 s instead of 8."""
+    n, lost, worst_s = times(1, 10), 0, 0.0
+    for i in range(n):
+        command = [sys.executable, "-c", STOPPED, str(tmp_path / f"{i}.jsonl")]
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)):
+            begun_s = time.monotonic()
+            stopped = subprocess.run([*command, str(int(number))], capture_output=True, timeout=WAIT_S, check=False)
+            worst_s = max(worst_s, time.monotonic() - begun_s)
+            assert stopped.returncode == code, stopped.stderr
+            assert b"left for the next run" in stopped.stderr
+        again = subprocess.run([*command, "0"], capture_output=True, timeout=WAIT_S, check=True)
+        lost += 400 - int(again.stdout)
+    ended = (
+        "exit 143, or as of a SIGINT; said, and done by the next run (grace 1 s; the seconds are of the whole process)"
+    )
+    record(outcome("SIGTERM, then SIGINT, while an item is stuck", 2 * n, ended, lost=lost, report_s=round(worst_s, 1)))
 
 
 def leaving(before: int) -> int:
@@ -163,7 +224,8 @@ def test_soak(tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
     def blob(x: int) -> bytearray:
         return bytearray(100_000)
 
-    report = penstock.run(source(), lengths, stages=[blob], out=tmp_path / "o.jsonl", threads=2, batch=8)
+    limits = penstock.Limits(max_bytes=20_000_000)  # else what is in flight grows with the rate
+    report = penstock.run(source(), lengths, stages=[blob], out=tmp_path / "o.jsonl", threads=2, batch=8, limits=limits)
     (threads, files, rss), (threads_end, files_end, rss_end) = seen
     grown = max(0, rss_end - rss)
     ended = f"threads {threads} and {threads_end}, open files {files} and {files_end}, RSS +{grown / 1e6:.1f} MB"
