@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,8 +33,9 @@ def test_own_workers_make_a_stage_of_their_own() -> None:
 
 
 def test_a_step_with_one_worker_stands_alone() -> None:
-    parts = [part("decode"), part("model", 1), part("post")]
+    parts = [part("decode"), replace(part("model", 1), serial=True), part("post")]
     assert shape(parts) == [("decode", 4), ("model", 1), ("post", 4)]
+    assert [stage.serial for stage in stages_of(parts, 4)] == [False, True, False]
 
 
 def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:

@@ -263,7 +263,8 @@ class Recipe:
     def model_part(self, loaded: Loaded) -> Part:
         """Return the step that calls the model."""
         model = loaded.model
-        return Part(Step("model", model.worker, block=loaded.batch_size, model=model.name), model.callers)
+        step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
+        return Part(step, model.callers, serial=model.serial)
 
     # ---- behind the model
 

@@ -74,7 +74,8 @@ def run(  # noqa: PLR0913 - one of the three heads
         UsageError: before any work (also LedgerError: `out` belongs to another job or process).
         ModelError: the model cannot be loaded or answers wrongly.
         StageError: more items failed than may.
-        Stalled: an item took longer than `limits.item_timeout_s`.
+        Stalled: too many items took longer than `limits.item_timeout_s`, or one did that no other thread can replace.
+        AuditError: planned != done + failed + skipped, or results are missing in the output.
         SinkError: results cannot be written.
     """
     request = Request(
@@ -106,12 +107,13 @@ def retry_arguments(out: Path) -> dict[str, Any]:
     """
     from penstock._command import restored
     from penstock._job import COMMAND, job_folder
+    from penstock._sinks.damage import readable
     from penstock._sinks.ledger import Ledger
 
     path = job_folder(out) / "ledger.sqlite"
     if not path.is_file():
         raise UsageError(f"{out} has no ledger ({path} does not exist): nothing was run into it.")
-    with Ledger(path) as ledger:
+    with readable(path), Ledger(path) as ledger:
         command = ledger.get(COMMAND)
     if command is None:
         raise UsageError(

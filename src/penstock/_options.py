@@ -111,7 +111,7 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use. `item_timeout_s`: longest time for one item in one stage, then the run stops as stalled.
+    """What a run may use. `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled.
 
     `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
     """

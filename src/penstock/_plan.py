@@ -19,12 +19,13 @@ as much as 500 such items."""
 class Part:
     """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
 
-    `branch`: the model, where there are several, that it belongs to.
+    `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
     """
 
     step: Step
     workers: int | None = None
     branch: str | None = None
+    serial: bool = False
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
@@ -45,8 +46,8 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
     for (branch, _), group in groupby(enumerate(parts), key=key):
         members = [part for _, part in group]
         workers = members[0].workers or threads
-        name = "+".join(part.step.name for part in members)
-        stages.append(Stage(name, tuple(part.step for part in members), workers, branch))
+        name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
+        stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages
 
 

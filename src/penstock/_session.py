@@ -174,7 +174,7 @@ class Session:
         if inlet is not None:  # read last, so that no request is seen done before it is seen at all
             requests = replace(requests, admitted=inlet.statistics().admitted)
         seen = pipeline.statistics() if pipeline else PipelineStatistics(running=False)
-        return SessionStatistics(seen.stages, seen.flows, seen.running, requests)
+        return SessionStatistics(seen.stages, seen.flows, seen.running, seen.notes, requests)
 
     @property
     def plan(self) -> Mapping[str, Any]:

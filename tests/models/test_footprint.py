@@ -10,7 +10,7 @@ import pytest
 from penstock._contracts import Predict
 from penstock._devices import MemoryUse
 from penstock._models.footprint import SLACK_BYTES, BytePlan, exceeded, measured, megabytes
-from penstock.errors import UsageError
+from penstock.errors import DeviceMemoryError, UsageError
 
 MB = 1_000_000
 PLAN = BytePlan("net", "cpu", 900 * MB, 1, 50 * MB, 16, 1_000 * MB, 14_000 * MB)
@@ -86,3 +86,15 @@ def test_a_device_with_memory_of_its_own_is_asked() -> None:
 
 def test_megabytes() -> None:
     assert [megabytes(n) for n in (14_200_000, 23_400_000_000)] == ["14.2 MB", "23.4 GB"]
+
+
+def test_a_batch_that_fails_ends_no_plan() -> None:
+    class Small(Hungry):
+        @contextmanager
+        def worker(self) -> Iterator[Predict]:
+            def predict(items: object) -> list[object]:
+                raise DeviceMemoryError("too many")
+
+            yield predict
+
+    assert measured(Small(), "cpu", [0, 0], 1, 2).call_bytes is None

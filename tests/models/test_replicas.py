@@ -144,7 +144,7 @@ def test_a_copy_that_answers_otherwise_is_refused_and_all_are_closed() -> None:
     with pytest.raises(ModelError, match="a copy on gpu answers 2 items otherwise than the one on cpu"):
         replicated(Fake(7), Places(("cpu", "gpu"), None, 2), [1.0, 2.0], 2)
     assert Fake.closed == [7, 7]
-    copied(Fake(), "cpu", [1.0], 1)
+    copied(Fake(), "cpu", [1.0])
 
 
 def test_what_cannot_be_copied_is_refused() -> None:

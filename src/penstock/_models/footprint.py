@@ -10,7 +10,7 @@ from typing import Any
 from penstock._contracts import Model, Predict
 from penstock._devices import MemoryUse, forget_memory_peak, memory_budget, memory_use
 from penstock._models.drill import callers_of, side_by_side
-from penstock.errors import UsageError
+from penstock.errors import ItemError, UsageError
 
 MEASURED_S = 0.05
 """For how long they go on calling: an allocator keeps more with every call, for a while."""
@@ -78,7 +78,8 @@ def measured(model: Model, device: str, probes: Sequence[Any], copies: int, call
 def _call_bytes(model: Model, probes: Sequence[Any], threads: int) -> int | None:
     """Return what a call takes beyond what is in use: the growth of the peak while all `threads` call, for each.
 
-    All of them, for every thread keeps memory of its own, and one call says little about sixteen at once.
+    All of them, for every thread keeps memory of its own, and one call says little about sixteen at once. None where
+    such a batch fails, for want of memory or otherwise: the run will make it smaller, or find the culprit.
     """
 
     def calls(predict: Predict, _: int) -> None:
@@ -87,7 +88,10 @@ def _call_bytes(model: Model, probes: Sequence[Any], threads: int) -> int | None
             pass
 
     before = _use(model)
-    side_by_side(model, threads, calls)
+    try:
+        side_by_side(model, threads, calls)
+    except ItemError:
+        return None
     after = _use(model)
     if after.peak is None or before.peak is None:
         return None

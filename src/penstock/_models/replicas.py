@@ -28,12 +28,14 @@ class Replicas:
     Bounds on multiprocessing timing anomalies, 1969.)
 
     `callers`: how many workers a stage of the model's own has; None: the common threads call it, fused with the rest.
+    `serial`: a copy bears one thread, so that nobody can take the place of one that is stuck in it.
     """
 
     def __init__(self, members: Sequence[Model], callers: int | None, devices: Sequence[str] = ("cpu",)) -> None:
         """Take loaded `members`, as many for each of `devices` in turn."""
         self.name = members[0].name
         self.callers = callers
+        self.serial = members[0].concurrency not in _TOGETHER
         self._members = list(members)
         self._ceilings = [Ceiling(member.name) for member in members]
         self._inside = [0] * len(members)
@@ -130,11 +132,11 @@ def replicated(model: Any, places: Places, probes: Sequence[Any], batch: int) ->
     plans: list[BytePlan] = []
     try:
         for device in devices:
-            members.append(copied(model, device, probes, batch) if members else model)
+            members.append(copied(model, device, probes) if members else model)
             plans.append(measured(members[-1], device, probes[:batch], copies, at_once))
             plans[-1].refuse_too_large()
             for _ in range(copies - 1):
-                members.append(copied(model, device, probes, batch))
+                members.append(copied(model, device, probes))
     except BaseException:
         for member in members:
             member.close()
@@ -142,7 +144,7 @@ def replicated(model: Any, places: Places, probes: Sequence[Any], batch: int) ->
     return Replicas(members, callers, devices), tuple(plans)
 
 
-def copied(model: Any, device: str, probes: Sequence[Any], batch: int) -> Any:
+def copied(model: Any, device: str, probes: Sequence[Any]) -> Any:
     """Return another copy of a loaded model on `device`, which answers `probes` as the first one does.
 
     Raises UsageError where such a model cannot be copied, ModelError where the copy answers otherwise.
@@ -155,20 +157,20 @@ def copied(model: Any, device: str, probes: Sequence[Any], batch: int) -> Any:
         )
     copy = replica(device)
     try:
-        _refuse_otherwise(model, copy, probes, batch)
+        _refuse_otherwise(model, copy, probes)
     except BaseException:
         copy.close()
         raise
     return copy
 
 
-def _refuse_otherwise(model: Any, copy: Any, probes: Sequence[Any], batch: int) -> None:
+def _refuse_otherwise(model: Any, copy: Any, probes: Sequence[Any]) -> None:
     if not probes:
         return
     answers = []
     for member in (model, copy):
         with member.worker() as predict:
-            answers.append(in_batches(predict, probes, batch))
+            answers.append(in_batches(predict, probes, 1))
     agreement = compare(answers[1], answers[0])
     if not agreement.within(copy.precision):
         raise ModelError(
