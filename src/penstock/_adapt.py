@@ -177,8 +177,9 @@ class Recipe:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
-        safety, padding = (choices or {}).get("safety", r.batching.safety), self._padding() if choices is None else None
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, safety == "exact", padding)
+        exact = (choices or {}).get("safety", r.batching.safety) == "exact"
+        padding = None if choices is not None else self._padding()
+        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact, padding)
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
