@@ -24,7 +24,7 @@ from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
 from penstock._engine.step import Stage, routes
 from penstock._engine.watch import Watch
-from penstock._engine.work import Clock, Worker, work
+from penstock._engine.work import HERE, Clock, Worker, work
 from penstock.errors import Closed
 
 STOP_S = 1.5
@@ -88,6 +88,7 @@ class Pipeline:
         ]
         for worker in self.workers:
             worker.last = worker.stage == len(self.posts) - 1
+            worker.item_timeout_s = item_timeout_s
         self._by_thread = {worker.thread: worker for worker in self.workers}
 
     def __enter__(self) -> Self:
@@ -254,7 +255,7 @@ class Pipeline:
 
     def _run(self) -> None:
         """Body of a worker thread."""
-        worker = self._by_thread[threading.current_thread()]
+        worker = HERE.worker = self._by_thread[threading.current_thread()]
         post = self.posts[worker.stage]
         try:
             with ExitStack() as stack:

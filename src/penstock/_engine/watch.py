@@ -37,7 +37,7 @@ class Watch:
             return PenstockError(f"The worker threads {names} ended without a word. This is a bug in penstock.")
         if self._item_timeout_s is None:
             return None
-        held = [(worker, worker.lease) for worker in workers]
+        held = [(worker, worker.lease) for worker in workers if not worker.guarded]
         waited = [(worker, lease, self._stuck_s(worker, lease)) for worker, lease in held]
         stuck = [(w, lease, s) for w, lease, s in waited if lease is not None and s > self._item_timeout_s]
         return Stalled(self._report(stuck)) if stuck else None
