@@ -12,6 +12,7 @@ import pytest
 from penstock._devices import (
     cpu_budget,
     cpu_quota,
+    memory_available,
     memory_budget,
     parse_cfs,
     parse_cgroups,
@@ -130,3 +131,25 @@ def test_the_memory_budget_is_the_smallest_limit(tmp_path: Path, monkeypatch: py
 def test_on_this_machine() -> None:
     assert 1 <= cpu_budget().threads <= (os.cpu_count() or 1)
     assert memory_budget() > 1 << 20
+
+
+def test_what_is_available_is_the_least_that_anything_leaves(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "0::/job\n"})
+    assert memory_available(tmp_path) > 1 << 20  # nothing tells: physical memory
+    plant(tmp_path, {"proc/meminfo": "MemTotal:  9 kB\nMemAvailable:    2048 kB\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.max": "1000000\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.current": "900000\n"})
+    assert memory_available(tmp_path) == 100_000
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.stat": "anon 5\nactive_file 1000\ninactive_file 2000\n"})
+    assert memory_available(tmp_path) == 103_000
+    plant(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
+    assert memory_available(tmp_path) == 103_000
+
+
+def test_what_is_available_in_a_v1_cgroup(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "4:memory:/job\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes": "2000000\n"})
+    assert memory_available(tmp_path) == 0

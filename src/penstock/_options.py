@@ -131,7 +131,7 @@ class Workers:
     """A function with its own number of workers: `stages=[Workers(load, 4), normalise]`.
 
     `kind`: "thread", or "process": each worker is a process, for code that holds the interpreter lock, crashes, or
-    hangs. What dies or takes longer than `Limits(item_timeout_s=)` there costs the item it had in hand, and is replaced.
+    hangs. One that dies or takes longer than `Limits(item_timeout_s=)` costs the item it had in hand, and is replaced.
     The function, what it takes and what it returns have to pickle; arrays travel through shared memory. `n` "auto": as
     many as there are common threads.
     """

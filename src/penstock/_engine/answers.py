@@ -15,6 +15,8 @@ from penstock.errors import ItemError
 if TYPE_CHECKING:
     import numpy as np
 
+TOLD = 3
+"""Slots that are given up at once: as many fit on a note."""
 RESERVE = 8192
 """Bytes of a slot that only failures may use: there must be a place to say that there is no memory."""
 
@@ -33,17 +35,31 @@ class Answers:
         self._slots = slots
         self._number = -1
         self._offset = 0
-        self._retired = -1
-        """A slot that the parent must not give again."""
+        self._retired: list[int] = []
+        """Slots that the parent must not give again."""
+        self._spare: list[int] = []
+        """Further slots that were given for this request."""
 
-    def switch(self, number: int) -> None:
-        """Write into another slot from its beginning; a negative number: go on where the last answer ended."""
-        if number < 0:
-            return
+    @property
+    def number(self) -> int:
+        """The slot that is written into, -1: none."""
+        return self._number
+
+    def begin(self, number: int) -> None:
+        """Begin with a request: answers go into a slot from its beginning, or, -1, where the last one ended."""
+        self._spare.clear()
+        if number in self._slots:
+            self._switch(number)
+        elif number >= 0:
+            self._retired.append(number)
+            self._number = -1
+
+    def _switch(self, number: int) -> None:
         self._number, self._offset = number, 0
         if self._slots[number].lent:  # the user's function holds on to an array of `room`: it may write into it
             self._slots.pop(number).close()
-            self._retired, self._number = number, -1
+            self._retired.append(number)
+            self._number = -1
 
     def put(self, value: Any, request: int) -> None:
         """Write an answer, which counts from then on. Raises NoMemory, and whatever pickling it raises."""
@@ -80,15 +96,27 @@ class Answers:
     def _more(self, nbytes: int) -> None:
         """Ask for another slot, with room for `nbytes`."""
         self._leases.enter(WAITING)
-        self._number = -1
-        while self._number < 0:
-            self._switch_to_next(nbytes)
-        self._leases.enter(ANSWERING)
+        before, self._number = (self._number, self._offset), -1
+        try:
+            while self._number < 0:
+                fitting = [number for number in self._spare if self._slots[number].nbytes >= nbytes]
+                if fitting:
+                    self._spare.remove(fitting[0])
+                    self._switch(fitting[0])
+                else:
+                    self._ask(nbytes)
+        except NoMemory:
+            self._number, self._offset = before  # where the failure can be said
+            raise
+        finally:
+            self._leases.enter(ANSWERING)
 
-    def _switch_to_next(self, nbytes: int) -> None:
-        """Ask once, and write into the slot that is given. Raises NoMemory where there is none."""
-        wire.send(self._connection, Note(wire.NEED, nbytes, self._retired))
-        self._retired = -1
+    def _ask(self, nbytes: int) -> None:
+        """Take what the parent gives. Raises NoMemory where that is nothing."""
+        told = [*self._retired[:TOLD], -1, -1, -1][:TOLD]
+        wire.send(self._connection, Note(wire.NEED, nbytes, *told))
+        del self._retired[:TOLD]
+        unmapped = ""
         while (received := wire.receive(self._connection)) is not None:
             note, descriptor = received
             if note.kind == wire.REFUSE:
@@ -97,17 +125,21 @@ class Answers:
                     "less at once, or let go of earlier results."
                 )
             if note.kind == wire.GRANT:
-                self.switch(note.a)
+                given = [number for number in note[1:] if number >= 0]
+                self._spare.extend(number for number in given if number in self._slots)
+                self._retired.extend(number for number in given if number not in self._slots)
+                if unmapped:
+                    raise NoMemory(unmapped)
                 return
-            self._map(note, descriptor)
+            unmapped = self._map(note, descriptor)
         raise SystemExit(0)  # the parent has closed it: nobody wants an answer
 
-    def _map(self, note: Note, descriptor: int | None) -> None:
-        """Map a slot that comes; where that cannot be, it is retired when it is given."""
+    def _map(self, note: Note, descriptor: int | None) -> str:
+        """Map a slot that comes; return why it cannot be, else ""."""
         assert note.kind == wire.SLOT
         assert descriptor is not None
         try:
             self._slots[note.a] = Slot(descriptor, note.b)
         except OSError as error:
-            self._retired = note.a
-            raise NoMemory(f"{note.b:,} bytes for its answer cannot be mapped: {error.strerror}.") from error
+            return f"{note.b:,} bytes for its answer cannot be mapped: {error.strerror}."
+        return ""

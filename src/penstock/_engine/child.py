@@ -34,8 +34,8 @@ PR_SET_PDEATHSIG = 1
 class Duty:
     """What a process is for. It travels to the child.
 
-    `make`: gives a context manager that is entered once and gives the function. `call`: how it is called: "each"
-    value, "pairs" of (item, value), or the "whole" list of values.
+    `make`: gives a context manager that is entered once and gives the function. `call`: how it is called: with "each"
+    value, with "pairs" of (item, value), or with a "whole" batch, for which it gives as many rows.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Child:
     def _begin(self, note: Note) -> AbstractContextManager[Callable[..., Any]]:
         """Read what the parent's program is and what this process is for."""
         self._leases.begin_request(note.a)
-        self._answers.switch(note.c)
+        self._answers.begin(note.c)
         self._program, data = messages.read(self._slots, messages.place_of(note.b, 0), note.a)
         self._program.enter()
         self._duty = messages.loads(data, self._program.enter_main)
@@ -137,13 +137,13 @@ class Child:
     def _fault(self, request: int, error: Exception) -> None:
         """Say why a request cannot be carried out."""
         self._answers.put(messages.failed(error, whole=True), request)
-        wire.send(self._connection, Note(wire.FAULT, request))
+        wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.number))
 
     def _work(self, fn: Callable[..., Any], note: Note) -> None:
         """Carry out one request: note.a its number, note.b the slot it lies in, note.c where answers go."""
         request, slot = note.a, note.b
         self._leases.begin_request(request)
-        self._answers.switch(note.c)
+        self._answers.begin(note.c)
         try:
             if slot not in self._slots:
                 raise NoMemory(f"what it was given takes more memory than it may have: {self._unmapped}.")
@@ -153,22 +153,19 @@ class Child:
         except Exception as error:  # noqa: BLE001 - whatever unpickling a value of the user's raises
             self._fault(request, error)
             return
-        if self._duty.call == "whole":
-            self._one(0, request, fn, (values,))
-        else:
-            pairs = self._duty.call == "pairs"
-            for index in range(len(values)):
-                if self._leases.cancelled(request):
-                    break
-                value, values[index] = values[index], None  # what is done with is not held
-                self._one(index, request, fn, value if pairs else (value,))
-                del value
+        pairs = self._duty.call == "pairs"
+        for index in range(len(values)):
+            if self._leases.cancelled(request):
+                break
+            value, values[index] = values[index], None  # what is done with is not held
+            self._one(index, request, fn, value if pairs else (value,))
+            del value
         del values
         flush()
         kept = self._slots[slot].lent  # the function keeps what it was given: it must not be written over
         if kept:
             self._slots.pop(slot).close()
-        wire.send(self._connection, Note(wire.DONE, request, int(kept)))
+        wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.number))
 
     def _one(self, index: int, request: int, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Do one value, and put down what came of it."""

@@ -94,7 +94,7 @@ def write(packed: Packed, slot: Slot, number: int, offset: int, generation: int)
     for i, (buffer, place) in enumerate(zip(packed.buffers, packed.places, strict=True)):
         if place is None:
             place = place_of(number, end)
-            view[end : end + buffer.nbytes] = memoryview(buffer)
+            view[end : end + buffer.nbytes] = buffer.data
             end += aligned(buffer.nbytes)
         _PLACE.pack_into(view, offset + _HEAD.size + _PLACE.size * i, place, buffer.nbytes)
     _HEAD.pack_into(view, offset, generation, len(packed.data), len(packed.buffers))

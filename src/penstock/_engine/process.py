@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from penstock._engine import messages, wire
@@ -21,8 +22,8 @@ START_S = 300.0
 """How long a process may take to import the user's code and to load a model."""
 RECHECK_S = 0.1
 """Longest wait before looking whether the process lives and is still wanted."""
-KEPT = 16
-"""Slots that are kept although nobody uses them: as many parcels may be on their way at once."""
+GRANTED = 4
+"""Slots that a child is given at once, if so many are free: as many fit on a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,29 +187,33 @@ class Process:
         return self._questions
 
     def _trim(self) -> None:
-        """Let go of slots that nobody uses and that are too many, or too small for the answers of late."""
-        free = [number for number in self._slots if self._free(number)]
-        current = self._slots.get(self._current)
-        small = [number for number in free if current is not None and self._slots[number].nbytes * 2 < current.nbytes]
-        for number in {*small, *free[KEPT:]}:
-            self._drop(number)
+        """Let go of slots that nobody uses: of those too small for the answers of late; of all, if memory is short."""
+        current, tight = self._slots.get(self._current), self._purse.tight
+        least = 0 if current is None else current.nbytes // 2
+        for number in [number for number in self._slots if self._free(number)]:
+            if tight or self._slots[number].nbytes < least:
+                self._drop(number)
 
     def _free(self, number: int) -> bool:
         return number not in (self._questions, self._current, *self._busy) and not self._slots[number].lent
 
-    def _grant(self, nbytes: int, retired: int) -> None:
-        """Give the child a slot to write answers into, with room for `nbytes`; `retired`: it cannot use that one."""
-        if retired in self._slots:
-            self._slots.pop(retired).close()
+    def _retire(self, numbers: Sequence[int]) -> None:
+        """Let go of slots that the child cannot use any more; what was answered in them stays with who has it."""
+        for number in numbers:
+            if number in self._slots:
+                self._slots.pop(number).close()
+
+    def _grant(self, nbytes: int) -> None:
+        """Give the child slots to write answers into, with room for `nbytes`."""
         fitting = (n for n, slot in self._slots.items() if slot.nbytes >= nbytes and self._free(n))
-        number = next(fitting, None)
+        given = list(islice(fitting, GRANTED))
         try:
-            self._current = self._shared(roomy(nbytes)) if number is None else number
+            given = given or [self._shared(roomy(nbytes))]
         except NoMemory:
             wire.send(self._child.connection, Note(wire.REFUSE, self._purse.used_bytes, self._purse.limit_bytes))
             return
-        self._busy.add(self._current)
-        wire.send(self._child.connection, Note(wire.GRANT, self._current))
+        self._busy.update(given)
+        wire.send(self._child.connection, Note(wire.GRANT, *given, *[-1] * (GRANTED - len(given))))
 
     # ---- the conversation
 
@@ -227,7 +232,8 @@ class Process:
         while True:
             note, alive = self._child.note(period_s)
             if note is not None and note.kind == wire.NEED:
-                self._grant(note.a, note.b)
+                self._retire(note[2:])
+                self._grant(note.a)
             elif note is not None:
                 return self._finished(note)
             elif not alive:
@@ -242,6 +248,7 @@ class Process:
                 return Ended("stopped", "it is not wanted any more")
 
     def _finished(self, note: Note) -> Ended | None:
+        self._current = note.c
         if note.kind == wire.FAULT:
             failed = self._read(self._child.leases.answers(self._request)[0])
             return Ended("fault", "", failed=failed)

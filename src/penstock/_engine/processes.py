@@ -81,8 +81,17 @@ def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: b
 
     Raises UsageError, see `Order.of`.
     """
-    duty = Duty(name, partial(nullcontext, fn), "pairs" if takes_item else "each")
+    duty = Duty(name, plain(fn), "pairs" if takes_item else "each")
     return Step(name, partial(_bound, Order.of(duty, fn, workers), "each"), takes_item=takes_item, by_parcel=True)
+
+
+def plain(fn: Callable[..., Any]) -> Make:
+    """Return what makes a function that needs nothing made."""
+    return partial(_as_it_is, fn)
+
+
+def _as_it_is(fn: Callable[..., Any]) -> AbstractContextManager[Callable[..., Any]]:
+    return nullcontext(fn)
 
 
 def model_bind(name: str, make: Make, shown: Any) -> Callable[[], AbstractContextManager[Callable[..., Any]]]:
@@ -128,8 +137,9 @@ class Apart:
 
     def __exit__(self, *_: object) -> None:
         """End it."""
-        if self._process is not None:
-            self._process.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
     def __repr__(self) -> str:
         """Show the process and how many died before it."""
@@ -143,6 +153,8 @@ class Apart:
             reply = self._ask([values[index] for index in asked])
             for index, answer in zip(asked, reply.answers, strict=False):
                 results[index] = self._failure(answer) if type(answer) is Failed else answer
+            if reply.ended is not None and reply.ended.how == "stopped":
+                break
             if reply.ended is not None:
                 attempts = ATTEMPTS if reply.ended.how == "died" else 1
                 given_up = rounds.broken(asked, len(reply.answers), reply.ended.held, attempts)
@@ -156,6 +168,7 @@ class Apart:
         Raises WorkerDied where the process dies of it (of a batch of one: again and again), Stalled where it was
         killed.
         """
+        why = ""
         for _ in range(ATTEMPTS):
             reply = self._ask([list(values)])
             if reply.ended is None and reply.answers:
@@ -169,11 +182,10 @@ class Apart:
                 raise messages.raised(reply.ended.failed)
             if reply.ended.how == "stalled":
                 raise Stalled(reply.ended.why)
+            why = reply.ended.why
             if len(values) > 1:
                 break
-        raise WorkerDied(
-            f"the process of {self._order.name!r} died with {len(values)} items in hand: {reply.ended.why}."
-        )
+        raise WorkerDied(f"the process of {self._order.name!r} died with {len(values)} items in hand: {why}.")
 
     def _ask(self, values: list[Any]) -> Reply:
         reply = self._running().ask(values, _patience())

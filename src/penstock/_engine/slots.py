@@ -7,6 +7,7 @@ a slot cannot become stale, however long its reader keeps it.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock._devices import memory_budget
+from penstock._devices import memory_available, memory_budget
 
 MIB = 1 << 20
 ALIGN = 64
@@ -83,13 +84,13 @@ class Slot:
     def __init__(self, descriptor: int, nbytes: int) -> None:
         """Map the memory behind `descriptor`, which is closed."""
         try:
-            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-            self._map = mmap.mmap(descriptor, nbytes, flags=flags)
+            self.address = _mapped(descriptor, nbytes)
         finally:
             os.close(descriptor)
         self.nbytes = nbytes
-        self.view = memoryview(self._map)
-        self.address = int(np.frombuffer(self._map, np.uint8).__array_interface__["data"][0])
+        self._memory: Any = (ctypes.c_ubyte * nbytes).from_address(self.address)
+        weakref.finalize(self._memory, _unmap, self.address, nbytes).atexit = False
+        self.view = memoryview(self._memory).cast("B")
         self._leases: dict[int, weakref.ref[Array]] = {}
 
     @classmethod
@@ -98,7 +99,7 @@ class Slot:
 
         The caller closes the descriptor. What the slot takes of `purse` is given back when its memory is.
         """
-        if not purse.take(nbytes):
+        if nbytes > memory_available() or not purse.take(nbytes):
             return None
         try:
             descriptor = unnamed(nbytes)
@@ -110,7 +111,7 @@ class Slot:
         except OSError:  # the limit is not one that could be known before
             purse.give(nbytes)
             return None
-        weakref.finalize(slot._map, purse.give, nbytes).atexit = False
+        weakref.finalize(slot._memory, purse.give, nbytes).atexit = False
         return slot, descriptor
 
     def __repr__(self) -> str:
@@ -124,7 +125,7 @@ class Slot:
 
     def lend(self, start: int, nbytes: int) -> Array:
         """Return bytes of it as a writable array; the slot is lent until this one and every view of it are gone."""
-        array = np.frombuffer(self._map, np.uint8, nbytes, start)
+        array: Array = np.ndarray((nbytes,), np.uint8, self._memory, start)
         leases = self._leases
         lease = weakref.ref(array, lambda gone: leases.pop(id(gone), None))
         leases[id(lease)] = lease
@@ -133,14 +134,41 @@ class Slot:
     def close(self) -> None:
         """Let go of the memory; idempotent. Arrays over it stay as they are."""
         self.view.release()
-        try:
-            self._map.close()
-        except BufferError:
-            pass  # somebody holds an array: the memory goes with it
+        self._memory = _NOTHING
+
+
+_NOTHING = (ctypes.c_ubyte * 0)()
+
+
+@cache
+def _system() -> ctypes.CDLL:
+    """Return mmap and munmap themselves: Python's keep a descriptor open for each mapping, and those are few."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    library.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    return library
+
+
+def _mapped(descriptor: int, nbytes: int) -> int:
+    """Return the address of the memory behind `descriptor`. Raises OSError where it cannot be mapped."""
+    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    address = _system().mmap(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(address)
+
+
+def _unmap(address: int, nbytes: int) -> None:
+    _system().munmap(address, nbytes)
 
 
 def unnamed(nbytes: int) -> int:
-    """Return a descriptor of `nbytes` of memory that has no name. Raises OSError where they are not there."""
+    """Return a descriptor of `nbytes` of memory that has no name. Raises OSError where they are not there.
+
+    Not for more than `memory_available`: instead of refusing it the kernel would kill some process.
+    """
     descriptor = memory_file()
     try:
         os.ftruncate(descriptor, nbytes)

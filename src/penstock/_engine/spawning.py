@@ -114,8 +114,9 @@ class Spawned:
         """Return the innermost frames outside of penstock that were written from `start` on."""
         text = os.pread(self._stacks, 1 << 16, start).decode(errors="replace")
         current = text.partition("Current thread")[2] or text
-        frames = [m for m in map(_FRAME.search, current.splitlines()) if m and not m[1].startswith((_root(), "<string>"))]
-        return ", called from ".join(f"{m[3]} ({Path(m[1]).name}:{m[2]})" for m in frames[:3])
+        frames = [frame for frame in map(_FRAME.search, current.splitlines()) if frame is not None]
+        theirs = [frame for frame in frames if not frame[1].startswith((_root(), "<"))]
+        return ", called from ".join(f"{frame[3]} ({Path(frame[1]).name}:{frame[2]})" for frame in theirs[:3])
 
     def end(self, grace_s: float) -> str:
         """End it, at the latest after `grace_s`, with all it has started; return why it ended. Idempotent."""
