@@ -193,7 +193,10 @@ def _collating_loader() -> Iterator[Run]:
 @contextmanager
 def _grain() -> Iterator[Run]:
     """grain: one process that puts pictures into a batch in shared memory."""
+    from absl import flags
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
+
+    flags.FLAGS(["transport"])  # grain reads flags that a program with absl's main would have parsed
 
     def run(n: int) -> Iterator[Any]:
         source: Any = Pictures(n)

@@ -35,7 +35,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 
 def failures(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out.parent / f"{out.name}.penstock" / "failures.jsonl").open()]
+    return records(out.parent / f"{out.name}.penstock" / "failures.jsonl")
 
 
 def workers_of(stage: str) -> list[int]:

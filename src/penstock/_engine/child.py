@@ -107,7 +107,6 @@ class Child:
 
     def _next(self) -> Note | None:
         """Return the next note that asks for something; slots come and go on the way."""
-        self._leases.enter(IDLE)
         while (received := wire.receive(self._connection)) is not None:
             note, descriptor = received
             if note.kind == wire.SLOT and descriptor is not None:
@@ -165,6 +164,7 @@ class Child:
         kept = self._slots[slot].lent  # the function keeps what it was given: it must not be written over
         if kept:
             self._slots.pop(slot).close()
+        self._leases.enter(IDLE)
         wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.number))
 
     def _one(self, index: int, request: int, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

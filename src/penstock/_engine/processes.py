@@ -207,7 +207,11 @@ class Apart:
         why = ""
         for _ in range(STARTS):
             self._process = Process(self._order.name, self._order.data, self._order.environment, self._purse)
-            ended = self._process.await_ready(_patience())
+            try:
+                ended = self._process.await_ready(_patience())
+            except BaseException:
+                self._discard()
+                raise
             if ended is None or ended.how == "stopped":
                 return self._process
             why = ended.why
