@@ -16,7 +16,7 @@ from _measure import Round, fresh, interleaved, median, ratio, save, spread, tab
 from _rivals_transport import ALONE, ENTRIES, IN_PLACE, NBYTES, number_of
 
 SCRIPT = Path(__file__).resolve()
-WARM_UP = 40
+WARM_UP = 150
 """Batches before the clock: processes have started, and shared memory is mapped, where it is kept."""
 COPIED, WRITTEN = 0.45, 0.9
 """What penstock has to reach of memcpy and of memset."""

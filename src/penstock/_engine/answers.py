@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock._engine import messages, wire
@@ -40,19 +41,24 @@ class Answers:
         self._spare: list[int] = []
         """Further slots that were given for this request."""
 
-    @property
-    def number(self) -> int:
-        """The slot that is written into, -1: none."""
-        return self._number
-
     def begin(self, number: int) -> None:
         """Begin with a request: answers go into a slot from its beginning, or, -1, where the last one ended."""
-        self._spare.clear()
         if number in self._slots:
             self._switch(number)
         elif number >= 0:
             self._retired.append(number)
             self._number = -1
+
+    def take(self, numbers: Sequence[int]) -> None:
+        """Take further slots for a request; what is left of them when it is done is the parent's again."""
+        given = [number for number in numbers if number >= 0]
+        self._spare.extend(number for number in given if number in self._slots)
+        self._retired.extend(number for number in given if number not in self._slots)
+
+    def end(self) -> int:
+        """End a request; return the slot that was written into last, -1: none."""
+        self._spare.clear()
+        return self._number
 
     def _switch(self, number: int) -> None:
         self._number, self._offset = number, 0
@@ -125,9 +131,7 @@ class Answers:
                     "less at once, or let go of earlier results."
                 )
             if note.kind == wire.GRANT:
-                given = [number for number in note[1:] if number >= 0]
-                self._spare.extend(number for number in given if number in self._slots)
-                self._retired.extend(number for number in given if number not in self._slots)
+                self.take(note[1:])
                 if unmapped:
                     raise NoMemory(unmapped)
                 return

@@ -111,6 +111,8 @@ class Child:
             note, descriptor = received
             if note.kind == wire.SLOT and descriptor is not None:
                 self._map(note.a, descriptor, note.b)
+            elif note.kind == wire.GRANT:
+                self._answers.take(note[1:])
             elif note.kind == wire.DROP:
                 if (slot := self._slots.pop(note.a, None)) is not None:
                     slot.close()
@@ -136,7 +138,7 @@ class Child:
     def _fault(self, request: int, error: Exception) -> None:
         """Say why a request cannot be carried out."""
         self._answers.put(messages.failed(error, whole=True), request)
-        wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.number))
+        wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.end()))
 
     def _work(self, fn: Callable[..., Any], note: Note) -> None:
         """Carry out one request: note.a its number, note.b the slot it lies in, note.c where answers go."""
@@ -165,7 +167,7 @@ class Child:
         if kept:
             self._slots.pop(slot).close()
         self._leases.enter(IDLE)
-        wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.number))
+        wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.end()))
 
     def _one(self, index: int, request: int, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Do one value, and put down what came of it."""

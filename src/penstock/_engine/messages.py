@@ -58,6 +58,8 @@ class Packed:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes in a slot, wherever it begins."""
+        if not self.buffers:
+            return aligned(_HEAD.size + len(self.data))
         copied = sum(aligned(b.nbytes) for b, place in zip(self.buffers, self.places, strict=True) if place is None)
         return aligned(_HEAD.size + _PLACE.size * len(self.buffers) + len(self.data)) + copied
 
@@ -75,14 +77,22 @@ def pack(value: Any, located: Callable[[Array], int | None] | None = None) -> Pa
         found.append(buffer)
         return False
 
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5, buffer_callback=in_band)
-    if "torch" in sys.modules:
-        pickler.dispatch_table = _with_tensors()
-    pickler.dump(value)
+    data = _dumped(value, in_band)
+    if not found:
+        return Packed(data, [], [])
     buffers = [np.frombuffer(buffer.raw(), np.uint8) for buffer in found]
     places = [None if located is None else located(buffer) for buffer in buffers]
-    return Packed(file.getvalue(), buffers, places)
+    return Packed(data, buffers, places)
+
+
+def _dumped(value: Any, in_band: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+    if "torch" not in sys.modules:
+        return pickle.dumps(value, 5, buffer_callback=in_band)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5, buffer_callback=in_band)
+    pickler.dispatch_table = _with_tensors()
+    pickler.dump(value)
+    return file.getvalue()
 
 
 def write(packed: Packed, slot: Slot, number: int, offset: int, generation: int) -> int:
@@ -118,6 +128,9 @@ def read(
     mark, length, count = _HEAD.unpack_from(view, offset)
     if mark != generation:
         raise PenstockError(f"slot {number} holds request {mark} where {generation} was expected: a bug in penstock.")
+    if count == 0:
+        start = offset + _HEAD.size
+        return loads(view[start : start + length], find_main)
     buffers = []
     for i in range(count):
         where, nbytes = _PLACE.unpack_from(view, offset + _HEAD.size + _PLACE.size * i)

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 from penstock._engine import messages, wire
@@ -23,7 +22,7 @@ START_S = 300.0
 RECHECK_S = 0.1
 """Longest wait before looking whether the process lives and is still wanted."""
 GRANTED = 4
-"""Slots that a child is given at once, if so many are free: as many fit on a note."""
+"""Slots that fit on a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,8 @@ class Process:
         self._purse = purse
         self._slots: dict[int, Slot] = {}
         self._numbers = self._request = 0
+        self._spread = 0
+        """Slots that the last answers lay in."""
         self._busy: set[int] = set()
         """Slots that hold answers of the request in hand."""
         try:
@@ -205,15 +206,25 @@ class Process:
 
     def _grant(self, nbytes: int) -> None:
         """Give the child slots to write answers into, with room for `nbytes`."""
-        fitting = (n for n, slot in self._slots.items() if slot.nbytes >= nbytes and self._free(n))
-        given = list(islice(fitting, GRANTED))
+        given = self._fitting(nbytes)[:GRANTED]
         try:
-            given = given or [self._shared(roomy(nbytes))]
+            self._give(given or [self._shared(roomy(nbytes))])
         except NoMemory:
             wire.send(self._child.connection, Note(wire.REFUSE, self._purse.used_bytes, self._purse.limit_bytes))
-            return
-        self._busy.update(given)
-        wire.send(self._child.connection, Note(wire.GRANT, *given, *[-1] * (GRANTED - len(given))))
+
+    def _grant_ahead(self) -> None:
+        """Give the child as many slots as its last answers lay in: asking for them takes longer than filling one."""
+        current = self._slots.get(self._current)
+        ahead = self._fitting(current.nbytes)[: self._spread - 1] if current is not None else []
+        for i in range(0, len(ahead), GRANTED):
+            self._give(ahead[i : i + GRANTED])
+
+    def _fitting(self, nbytes: int) -> list[int]:
+        return [number for number, slot in self._slots.items() if slot.nbytes >= nbytes and self._free(number)]
+
+    def _give(self, numbers: list[int]) -> None:
+        self._busy.update(numbers)
+        wire.send(self._child.connection, Note(wire.GRANT, *numbers, *[-1] * (GRANTED - len(numbers))))
 
     # ---- the conversation
 
@@ -222,6 +233,7 @@ class Process:
         fresh = self._current in self._slots and not self._slots[self._current].lent
         self._busy = {self._current}
         self._trim()
+        self._grant_ahead()
         wire.send(self._child.connection, Note(wire.WORK, self._request, slot, self._current if fresh else -1))
 
     def _await(self, patience: Patience) -> Ended | None:
@@ -283,7 +295,9 @@ class Process:
     def _answers(self) -> list[Any]:
         """Return the answers that are there: views of slots, or copies where memory is short."""
         copied = self._purse.tight
-        return [self._answer(place, copied) for place in self._child.leases.answers(self._request)]
+        places = self._child.leases.answers(self._request)
+        self._spread = len({messages.slot_and_offset(place)[0] for place in places})
+        return [self._answer(place, copied) for place in places]
 
     def _answer(self, place: int, copied: bool) -> Any:
         try:
