@@ -110,8 +110,10 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use. `item_timeout_s`: longest time for one item in one stage, then the run stops as stalled.
+    """What a run may use.
 
+    `item_timeout_s`: longest time for one item in one stage, then the run stops as stalled; in a stage of processes the
+    item fails instead, and its process is replaced.
     `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
     """
 

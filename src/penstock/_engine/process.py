@@ -11,11 +11,11 @@ from typing import Any, Literal
 from penstock._engine import messages, wire
 from penstock._engine.leases import IDLE, PHASES
 from penstock._engine.messages import Failed, Packed
-from penstock._engine.program import Program
+from penstock._engine.program import READING, Program
 from penstock._engine.slots import MIB, Purse, Slot, roomy
 from penstock._engine.spawning import GRACE_S, Spawned
 from penstock._engine.wire import Note
-from penstock.errors import ItemError, PenstockError, Stalled, UsageError
+from penstock.errors import ItemError, ModelError, PenstockError, Stalled, UsageError
 
 START_S = 300.0
 """How long a process may take to import the user's code and to load a model."""
@@ -66,6 +66,11 @@ class Process:
 
     def __init__(self, name: str, data: bytes, environment: Mapping[str, str], purse: Purse) -> None:
         """Start it; `await_ready` waits until it can be asked."""
+        if READING:
+            raise UsageError(
+                "the main program is being read for what it defines, and begins its work over again: put what it does "
+                "under `if __name__ == '__main__':`."
+            )
         self._name = name
         self._purse = purse
         self._slots: dict[int, Slot] = {}
@@ -119,7 +124,7 @@ class Process:
     def _unloadable(self) -> PenstockError:
         failed = self._read(self._child.leases.answers(0)[0])
         error = messages.raised(failed)
-        if isinstance(error, PenstockError):  # a model says itself what is wrong
+        if isinstance(error, ModelError):  # a model says itself what is wrong
             return error
         return UsageError(
             f"stage {self._name!r}: its process cannot load the code: {failed.type}: {failed.message}. Functions have "

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+READING: list[Program] = []
+"""The program whose main module is being read for what it defines: it must not start its work over again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -41,4 +44,8 @@ class Program:
             return
         from multiprocessing import spawn
 
-        spawn.prepare({"init_main_from_name": self.main} if self.main else {"init_main_from_path": self.file})
+        READING.append(self)
+        try:
+            spawn.prepare({"init_main_from_name": self.main} if self.main else {"init_main_from_path": self.file})
+        finally:
+            READING.pop()
