@@ -54,6 +54,8 @@ def main(parent: int, notes: int, life: int, page: int, stacks: int) -> None:
         child = Child(connection, Leases(page))
         try:
             code = child.run()
+        except ConnectionError:
+            code = FATAL  # the parent does not listen any more
         finally:
             flush()
     os._exit(code)  # as multiprocessing does: what the libraries do at an exit may take long, or hang

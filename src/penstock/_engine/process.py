@@ -37,6 +37,8 @@ class Ended:
     why: str
     held: int | None = None
     failed: Failed | None = None
+    outside: bool = False
+    """It was killed by somebody else, as far as the signal tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,8 @@ class Process:
     def _dead(self) -> Ended:
         why = self._child.end(GRACE_S)
         held = self._child.leases.held()
-        return Ended("died", why, held.index if held.request == self._request else None)
+        index = held.index if held.request == self._request else None
+        return Ended("died", why, index, outside=self._child.killed)
 
     def _overdue(self, begun: float, patience: Patience) -> Ended | None:
         """Kill the child where it has been at one value for longer than it may."""

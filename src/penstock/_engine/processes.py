@@ -29,8 +29,8 @@ from penstock.errors import Stalled, UsageError, WorkerDied
 
 ATTEMPTS = 3
 """Processes that may die of one item before it is left out: two deaths may be chance, as when memory is short."""
-STARTS = 3
-"""Processes that may die in a row before they are ready; then the run ends."""
+STARTS, STARTS_KILLED = 3, 10
+"""Processes that may die in a row before they are ready, by themselves or killed from outside; then the run ends."""
 PROCESS_BYTES = 32 * MIB
 """What an interpreter with numpy takes at the least, with its first slots."""
 Make = Callable[[], AbstractContextManager[Callable[..., Any]]]
@@ -204,8 +204,8 @@ class Apart:
         """Return the process; a new one where there is none. Raises WorkerDied where they die before they are ready."""
         if self._process is not None:
             return self._process
-        why = ""
-        for _ in range(STARTS):
+        died = killed = 0
+        while True:
             self._process = Process(self._order.name, self._order.data, self._order.environment, self._purse)
             try:
                 ended = self._process.await_ready(_patience())
@@ -214,11 +214,14 @@ class Apart:
                 raise
             if ended is None or ended.how == "stopped":
                 return self._process
-            why = ended.why
             self._discard()
-        error = WorkerDied(f"stage {self._order.name!r}: {STARTS} processes died before they were ready: {why}.")
-        error.stops_run = True
-        raise error
+            died, killed = died + 1, killed + ended.outside
+            if died - killed >= STARTS or killed >= STARTS_KILLED:
+                error = WorkerDied(
+                    f"stage {self._order.name!r}: {died} processes died before they were ready: {ended.why}."
+                )
+                error.stops_run = True
+                raise error
 
     def _given_up(self, ended: Ended, attempts: int) -> Failure:
         """Return the failure of an item that cannot be done."""

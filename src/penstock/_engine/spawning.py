@@ -133,6 +133,11 @@ class Spawned:
                 self._why += f", in {where}"
         return self._why
 
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed from outside, as far as the signal tells."""
+        return self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+
     def close(self, grace_s: float) -> None:
         """End it, and let go of what was shared with it; idempotent."""
         self.end(grace_s)
