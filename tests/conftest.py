@@ -60,3 +60,24 @@ def nets(monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return importlib.import_module("torch_nets")
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module `process_tasks`, which worker processes can then import, too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("process_tasks")
+
+
+@pytest.fixture
+def no_child_left() -> Iterator[None]:
+    """Fail a test that leaves a process behind, however it was started."""
+    before = set(children())
+    yield
+    assert set(children()) - before == set()
+
+
+def children() -> list[int]:
+    """Return the processes that this one has started and that are still there."""
+    found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return [int(pid) for pids in found for pid in pids]

@@ -14,6 +14,7 @@ from penstock._devices import (
     cpu_budget,
     cpu_quota,
     forget_memory_peak,
+    memory_available,
     memory_budget,
     memory_use,
     parse_cfs,
@@ -159,3 +160,25 @@ def test_a_peak_is_seen_and_can_be_forgotten() -> None:
     after = memory_use(0)
     assert after.peak is not None
     assert after.peak <= before.peak - (60 << 20)
+
+
+def test_what_is_available_is_the_least_that_anything_leaves(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "0::/job\n"})
+    assert memory_available(tmp_path) > 1 << 20  # nothing tells: physical memory
+    plant(tmp_path, {"proc/meminfo": "MemTotal:  9 kB\nMemAvailable:    2048 kB\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.max": "1000000\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.current": "900000\n"})
+    assert memory_available(tmp_path) == 100_000
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.stat": "anon 5\nactive_file 1000\ninactive_file 2000\n"})
+    assert memory_available(tmp_path) == 103_000
+    plant(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
+    assert memory_available(tmp_path) == 103_000
+
+
+def test_what_is_available_in_a_v1_cgroup(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "4:memory:/job\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes": "2000000\n"})
+    assert memory_available(tmp_path) == 0

@@ -40,9 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LAYER_OF = {unit: height for height, units in enumerate(LAYERS) for unit in units}
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-PICKLE_ALLOWED: set[str] = (
-    set()
-)  # modules that may read or write them: none, as nothing crosses a process by pickle yet
+PICKLE_ALLOWED = {"_engine/messages.py"}  # what goes to a worker process and comes from it; nothing of it is stored
 AT_THE_TOP = set(sys.stdlib_module_names) | {"numpy", "penstock"}
 # Each of these costs as much as the rest of the import together, and only some users need it: imported when used.
 HEAVY = {

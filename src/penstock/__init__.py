@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from penstock._api import run
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
+    from penstock._engine.room import empty
     from penstock._options import Augment, Batching, Ensemble, Limits, Torch, View, Workers
     from penstock._session import Session
     from penstock._spec import InputSpec, OutputSpec, Spec
@@ -32,6 +33,7 @@ __all__ = [
     "View",
     "Workers",
     "decode",
+    "empty",
     "errors",
     "run",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "_api": ("run",),
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
+    "_engine.room": ("empty",),
     "_options": ("Augment", "Batching", "Ensemble", "Limits", "Torch", "View", "Workers"),
     "_session": ("Session",),
     "_spec": ("InputSpec", "OutputSpec", "Spec"),

@@ -14,7 +14,7 @@ from penstock._contracts import Failure, Item
 from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Workers
 from penstock._plan import Part
-from penstock._request import Request, function_of, model_file, torch_source
+from penstock._request import Request, model_file, torch_source
 from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
 
@@ -50,7 +50,8 @@ class Recipe:
         if self.spec is not None and not pads:
             self.spec = replace(self.spec, input=replace(self.spec.input, pad_to_multiple_of=None))
         self._torch = torch_source(request)
-        self._stages = [stage if isinstance(stage, Workers) else Workers(stage) for stage in request.stages]
+        self._reading = [self._reading_part(i, stage) for i, stage in enumerate(request.stages)]
+        self.post = [] if request.post is None else [post_part(request.post, self.threads)]
 
     def _find_spec(self) -> Spec | None:
         r = self.request
@@ -125,11 +126,12 @@ class Recipe:
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
-        parts = [Part(self._decode_step(shrink_to))] if self.decodes else []
-        for i, stage in enumerate(self._stages):
-            fn = _path_first(stage.fn) if i == 0 and not self._positional else stage.fn
-            parts.append(Part(Step.of(_name(stage.fn), fn), _own_workers(stage)))
-        return parts
+        return [Part(self._decode_step(shrink_to))] if self.decodes else list(self._reading)
+
+    def _reading_part(self, i: int, given: Any) -> Part:
+        stage = given if isinstance(given, Workers) else Workers(given)
+        fn = PathFirst(stage.fn) if i == 0 and not self._positional else stage.fn
+        return worker_part(stage, fn, self.threads)
 
     def preparing(self, padded: bool) -> list[Part]:
         """Return the steps that make the model's input of what was read."""
@@ -232,18 +234,13 @@ class Recipe:
                 )
 
     def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:
-        from penstock._models.callables import CallableModel
+        from penstock._models.callables import callable_model
         from penstock._models.replicas import replicated
 
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
         spec, device = None if self.spec is None else self.spec.input, self.request.devices[0]
-        model = CallableModel(
-            self.request.model,
-            spec=spec,
-            device="cpu" if device == "auto" else device,
-            concurrency=concurrency,
-        )
+        model = callable_model(self.request.model, spec, concurrency, "cpu" if device == "auto" else device)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
         copies, memory = replicated(model, self._places, [], size)  # no probes: a callable sees each item once
@@ -283,17 +280,26 @@ class Recipe:
 
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
-        parts = self.interpreting(self.output)
-        if self.request.post is not None:
-            parts.append(post_part(self.request.post))
-        return parts
+        return [*self.interpreting(self.output), *self.post]
 
 
-def post_part(post: Any, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) -> Part:
+def post_part(post: Any, threads: int, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) -> Part:
     """Return the step that calls the user's `post(item, output)`."""
-    own = _own_workers(post) if isinstance(post, Workers) else None
-    fn = wrapped(_with_item(function_of(post)))
-    return Part(Step.of(_name(function_of(post)), fn, takes_item=True), own)
+    stage = post if isinstance(post, Workers) else Workers(post)
+    return worker_part(stage, wrapped(WithItem(stage.fn)), threads, takes_item=True)
+
+
+def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_item: bool = False) -> Part:
+    """Return the step that calls a function of the user's: `fn`, which does so with what the step is given.
+
+    Raises UsageError where it is to be done by processes and cannot be.
+    """
+    name, own = str(getattr(stage.fn, "__name__", type(stage.fn).__name__)), None if stage.n == "auto" else stage.n
+    if stage.kind == "thread":
+        return Part(Step.of(name, fn, takes_item=takes_item), own)
+    from penstock._engine.processes import stage_step
+
+    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,22 +354,26 @@ def ready(loaded: Loaded, parts: list[Part]) -> Ready:
     )
 
 
-def _name(fn: Callable[..., Any]) -> str:
-    return str(getattr(fn, "__name__", type(fn).__name__))
+@dataclass(frozen=True, slots=True)
+class PathFirst:
+    """A function taking an item: the first stage reads the file itself, so it is given the path. It pickles."""
+
+    fn: Callable[[str], Any]
+
+    def __call__(self, item: Item) -> Any:
+        """Call it with the item's path."""
+        return self.fn(item.path or "")
 
 
-def _own_workers(stage: Workers) -> int | None:
-    return None if stage.n == "auto" else stage.n
+@dataclass(frozen=True, slots=True)
+class WithItem:
+    """A function taking an item also where items are plain values, known by their position. It pickles."""
 
+    fn: Callable[[Item, Any], Any]
 
-def _path_first(fn: Callable[[str], Any]) -> Callable[[Item], Any]:
-    """Return `fn` taking an item: the first stage reads the file itself, so it is given the path."""
-    return lambda item: fn(item.path or "")
-
-
-def _with_item(fn: Callable[[Item, Any], Any]) -> Callable[[Item | int, Any], Any]:
-    """Return `fn` taking an item also where items are plain values, known by their position."""
-    return lambda item, output: fn(item if isinstance(item, Item) else Item(item), output)
+    def __call__(self, item: Item | int, output: Any) -> Any:
+        """Call it with an item."""
+        return self.fn(item if isinstance(item, Item) else Item(item), output)
 
 
 def probes(before: Sequence[Part], entries: Sequence[Any], n: int) -> list[Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from penstock._adapt import Loaded, Ready, Recipe, post_part, ready
+from penstock._adapt import Loaded, Ready, Recipe, ready
 from penstock._engine.step import Step
 from penstock._options import Augment, View
 from penstock._plan import Part
@@ -51,15 +51,14 @@ class Augmented:
 
     def _parts(self, loaded: Loaded) -> list[Part]:
         model = self._recipe.model_part(loaded)
-        parts = [
+        return [
             *self._recipe.reading(self._shrink_to()),
             Part(Step.of("views", self._views())),
             replace(model, step=_by_views(model.step, len(self._inputs))),
             Part(Step.of("merge", self._merge())),
             *self._recipe.interpreting(of_scores(self._spec.output)),
+            *self._recipe.post,
         ]
-        post = self._recipe.request.post
-        return parts if post is None else [*parts, post_part(post)]
 
     def _views(self) -> Callable[[Any], tuple[Any, ...]]:
         from penstock._preprocess import make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock._contracts import Failure, Item, Partial
@@ -117,9 +117,15 @@ def required(branches: Branches) -> dict[str, Any]:
     return dict(branches)
 
 
-def whole_only(fn: Callable[[Item | int, Any], Any]) -> Callable[[Item | int, Any], Any]:
-    """Return `fn` for outputs of which no model failed; a `Partial` passes."""
-    return lambda item, output: output if type(output) is Partial else fn(item, output)
+@dataclass(frozen=True, slots=True)
+class WholeOnly:
+    """A function for outputs of which no model failed; a `Partial` passes. It pickles."""
+
+    fn: Callable[[Item | int, Any], Any]
+
+    def __call__(self, item: Item | int, output: Any) -> Any:
+        """Call it, unless some model failed."""
+        return output if type(output) is Partial else self.fn(item, output)
 
 
 def encoding(encode: Callable[[Item | int, Any], Any]) -> Callable[[Item | int, Any], Any]:

@@ -81,6 +81,22 @@ def forget_memory_peak(root: Path = Path("/")) -> None:
         (root / "proc/self/clear_refs").write_text("5")
 
 
+def memory_available(root: Path = Path("/")) -> int:
+    """Return the bytes this process can still get: of physical memory, and of its cgroups. Everything, where none tell.
+
+    Source: the kernel's proc.rst (`MemAvailable`), cgroup-v2.rst and memory.rst (the bytes in use, less the file pages
+    of `memory.stat`, which are given up when memory is wanted).
+    """
+    left = [_physical_bytes()]
+    if (available := parse_available(_read(root / "proc/meminfo"))) is not None:
+        left.append(available)
+    for folder in _v2_folders(root):
+        left.append(_left(folder, "memory.max", "memory.current"))
+    for folder in _v1_folders(root, "memory"):
+        left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    return max(0, min(left))
+
+
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Return the smallest CPU quota (in CPUs) of this process's cgroup and its ancestors, or None without one."""
     quotas: list[float | None] = []
@@ -111,6 +127,18 @@ def parse_memory_limit(text: str | None) -> int | None:
     if not text or text.strip() == "max" or int(text) >= _NO_LIMIT_BYTES:
         return None
     return int(text)
+
+
+def parse_available(text: str | None) -> int | None:
+    """Return the bytes that `/proc/meminfo` says are available, or None where it does not."""
+    lines = [line for line in (text or "").splitlines() if line.startswith("MemAvailable:")]
+    return int(lines[0].split()[1]) * 1024 if lines else None
+
+
+def parse_reclaimable(text: str | None) -> int:
+    """Return the bytes of file pages in a `memory.stat`: what a cgroup uses and can give up."""
+    counts = dict(line.split() for line in (text or "").splitlines())
+    return int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))
 
 
 def parse_cgroups(text: str | None) -> dict[str, str]:
@@ -145,6 +173,14 @@ def _cgroup_memory_limits(root: Path) -> list[int]:
     texts = [_read(folder / "memory.max") for folder in _v2_folders(root)]
     texts += [_read(folder / "memory.limit_in_bytes") for folder in _v1_folders(root, "memory")]
     return [limit for text in texts if (limit := parse_memory_limit(text)) is not None]
+
+
+def _left(folder: Path, limit_name: str, used_name: str) -> int:
+    """Return the bytes that one cgroup can still get."""
+    limit, used = parse_memory_limit(_read(folder / limit_name)), _read(folder / used_name)
+    if limit is None or used is None:
+        return _NO_LIMIT_BYTES
+    return limit - int(used) + parse_reclaimable(_read(folder / "memory.stat"))
 
 
 def _v2_folders(root: Path) -> list[Path]:

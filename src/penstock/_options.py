@@ -111,8 +111,10 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use. `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled.
+    """What a run may use.
 
+    `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled, and its worker, thread
+    or process, is replaced.
     `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
     """
 
@@ -129,17 +131,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """A function with its own number of threads: `stages=[Workers(load, 4), normalise]`."""
+    """A function with its own number of workers: `stages=[Workers(load, 4), normalise]`.
+
+    `kind`: "thread", or "process": each worker is a process, for code that holds the interpreter lock, crashes, or
+    hangs. One that dies or takes longer than `Limits(item_timeout_s=)` costs the item it had in hand, and is replaced.
+    The function, what it takes and what it returns have to pickle; arrays travel through shared memory. `n` "auto": as
+    many as there are common threads.
+    """
 
     fn: Callable[..., Any]
     n: int | Auto = "auto"
+    kind: Literal["thread", "process"] = "thread"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not callable(self.fn):
             raise UsageError(f"Workers({self.fn!r}): the first argument must be callable.")
         if self.n != "auto" and (not isinstance(self.n, int) or self.n < 1):
-            raise UsageError(f'Workers({self.fn!r}, {self.n!r}): give a number of threads >= 1, or "auto".')
+            raise UsageError(f'Workers({self.fn!r}, {self.n!r}): give a number of workers >= 1, or "auto".')
+        if self.kind not in ("thread", "process"):
+            raise UsageError(f'Workers({self.fn!r}, kind={self.kind!r}): give "thread" or "process".')
 
 
 @dataclass(frozen=True, slots=True)

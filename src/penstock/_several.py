@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock._adapt import Loaded, Ready, Recipe, post_part
-from penstock._branches import Earlier, forked, joined, required, whole_only, within
+from penstock._branches import Earlier, WholeOnly, forked, joined, required, within
 from penstock._engine.step import Step
 from penstock._ensemble import mean_of, vote_of
 from penstock._options import Ensemble
@@ -42,6 +42,7 @@ class Several:
             for name in self.names
         }
         self._first = self._recipes[self.names[0]]
+        self._post = [] if request.post is None else [post_part(request.post, self.threads, WholeOnly)]
         colours = {r.spec.input.color for r in self._recipes.values() if r.spec is not None}
         if "rgba" in colours and len(colours) > 1:
             raise UsageError(f"models of colours {sorted(colours)} cannot share one decoded picture. Run rgba alone.")
@@ -93,9 +94,7 @@ class Several:
             parts.append(Part(Step.of("combine", _combining(self._ensemble))))
             if self._means:  # of scores already, see `_behind`
                 parts.extend(self._first.interpreting(of_scores(self._first.output)))
-        if self._request.post is not None:
-            parts.append(post_part(self._request.post, whole_only))
-        return parts
+        return [*parts, *self._post]
 
     @property
     def _means(self) -> bool:

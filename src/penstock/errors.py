@@ -6,7 +6,8 @@ PenstockError
 │   ├── SpecError         nothing, or something contradictory, says how a model wants its input
 │   └── LedgerError       `out` belongs to another job, another process or another version
 ├── ItemError             one item could not be read, decoded or processed; the run goes on
-│   └── DeviceMemoryError one item alone does not fit in memory
+│   ├── DeviceMemoryError one item alone does not fit in memory
+│   └── WorkerDied        a process died of it; where none can be started, of the run                exit code 3
 ├── StageError            too many items failed: the failure budget is spent                         exit code 3
 ├── ModelError            a model cannot be loaded, or its answers cannot be trusted                 exit code 3
 ├── SinkError             results cannot be written (disk full, permission)                          exit code 3
@@ -63,6 +64,10 @@ class ItemError(PenstockError):
 
 class DeviceMemoryError(ItemError):
     """Raised for an item that a model has not the memory for, even alone in its batch; names its shape."""
+
+
+class WorkerDied(ItemError):
+    """Raised for an item whose process died again and again; says how (exit code, signal, and what that may mean)."""
 
 
 class StageError(PenstockError):

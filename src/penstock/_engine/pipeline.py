@@ -26,7 +26,7 @@ from penstock._engine.sizing import TURNS, Window, first_slice, share
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
 from penstock._engine.step import Stage, routes
 from penstock._engine.watch import line_of
-from penstock._engine.work import Clock, Worker, work
+from penstock._engine.work import HERE, Clock, Worker, work
 from penstock.errors import Closed
 
 STOP_S = 1.5
@@ -71,6 +71,7 @@ class Pipeline:
         name = f"penstock-{self.posts[stage].stage.name}-{index}{suffix}"
         worker = Worker(stage, index, threading.Thread(target=self._run, name=name, daemon=True))
         worker.last = stage == len(self.posts) - 1
+        worker.item_timeout_s = self._relief.watch.item_timeout_s
         self._by_thread[worker.thread] = worker
         return worker
 
@@ -273,7 +274,7 @@ class Pipeline:
 
     def _run(self) -> None:
         """Body of a worker thread."""
-        worker = self._by_thread[threading.current_thread()]
+        worker = HERE.worker = self._by_thread[threading.current_thread()]
         post = self.posts[worker.stage]
         try:
             with ExitStack() as stack:

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock._contracts import Failure
 from penstock._engine.notes import Notes
-from penstock._engine.parcel import block_cuts
+from penstock._engine.parcel import block_cuts, count_failures
 from penstock.errors import ItemError
 
 SHOWN_CHARACTERS = 200
@@ -24,6 +24,8 @@ class Step:
     `bind` is entered once by each worker thread and gives the function (it may set up what is thread-local).
     `block` None: called as fn(value), or fn(item, value) where `takes_item`. `block` n: called as fn(values) with the
     live values of all items whose position // n is the same; must give as many rows. `model` is named in failures.
+    `by_parcel`: called as fn(values) with all live values there are, or with (item, value) pairs where `takes_item`;
+    gives a value or a `Failure` for each, and raises only what ends the run.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Step:
     """What was unusual about its calls; shared by all its workers."""
     mark: Callable[[Any, Failure], Any] = lambda _, failure: failure
     """mark(value, failure): what becomes of a value on which the step was given up."""
+    by_parcel: bool = False
 
     @classmethod
     def of(cls, name: str, fn: Callable[..., Any], *, block: int | None = None, takes_item: bool = False) -> Step:
@@ -93,6 +96,8 @@ def run_step(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> 
     """
     if step.block is not None:
         return _run_blocks(step, fn, rows, out)
+    if step.by_parcel:
+        return _run_parcel(step, fn, rows, out)
     if rows.failed:
         return _map_each(step, fn, rows, out)
     return _map_all(step, fn, rows, out)
@@ -151,6 +156,19 @@ def _map_each(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) ->
         failed += 1
         out.append(value)
     return failed
+
+
+def _run_parcel(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:
+    """Call `fn` once with all that has not failed yet."""
+    values = list(rows.values)  # they may be cut short meanwhile, see `Worker.cut`
+    live = [place for place, value in enumerate(values) if type(value) is not Failure]
+    pairs = step.takes_item
+    if live:
+        answers = fn([(rows.items[place], values[place]) if pairs else values[place] for place in live])
+        for place, answer in zip(live, answers, strict=True):
+            values[place] = answer
+    out.extend(values)
+    return count_failures(values)
 
 
 def _run_blocks(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) -> int:

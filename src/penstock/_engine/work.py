@@ -70,14 +70,30 @@ class Worker:
     """What it has counted since it took it."""
     given_up: bool = False
     """It was stuck, and another one has its place: whatever it still brings is dropped."""
+    item_timeout_s: float | None = None
+    """Longest time for one item (one batch) in one step."""
+    guarded: bool = False
+    """What it is at keeps that time itself: a process does it, which can be killed."""
+    ending: bool = False
+    """The pipeline ends: whatever it waits for is not wanted any more."""
 
     def cut(self) -> None:
         """Stop the worker behind the item (the batch) in hand, by ending the list it works through.
 
-        Costs nothing where nothing is stopped. Only for a flow that is closed: what has come of the rest is dropped.
+        Costs nothing where nothing is stopped. Only for a pipeline that ends: what has come of the rest is dropped.
         """
+        self.ending = True
         if (lease := self.lease) is not None:
             lease.values.clear()
+
+
+class Here(threading.local):
+    """What the calling thread is: steps that wait for others ask it how long they may."""
+
+    worker: Worker | None = None
+
+
+HERE = Here()
 
 
 def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Done:

@@ -22,6 +22,64 @@ from penstock.errors import Closed, ItemError, ModelError, UsageError
 CONCURRENCIES = ("concurrent", "one_at_a_time", "one_thread", "process")
 
 
+def callable_model(
+    thing: Any, spec: InputSpec | None, concurrency: str | None, device: str
+) -> CallableModel | ProcessModel:
+    """Return `thing` as a model for `device`: in a process of its own where it says `concurrency = "process"`.
+
+    Raises UsageError where it is no model, needs arguments to be made, or cannot be sent to a process.
+    """
+    _refuse_others(thing)
+    if _concurrency(thing, concurrency) == "process":
+        return ProcessModel(thing, spec, device)
+    return CallableModel(thing, spec=spec, concurrency=concurrency, device=device)
+
+
+class ProcessModel:
+    """A user's model in a process of its own: made and loaded there, replaced when it dies.
+
+    What it is given and what it returns have to pickle; arrays travel through shared memory.
+    """
+
+    concurrency = "process"
+
+    def __init__(self, thing: Any, spec: InputSpec | None = None, device: str = "cpu") -> None:
+        from penstock._engine.processes import model_bind
+
+        self.name = qualified_name(thing).rpartition(".")[2]
+        self._thing, self._spec = thing, spec
+        self._bind = model_bind("model", partial(served, thing, spec, device), thing)
+
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return f"<ProcessModel {self.name}>"
+
+    def worker(self) -> AbstractContextManager[Predict]:
+        """Start the process, and give `predict(items) -> rows`.
+
+        Raises ModelError where it cannot be made or loaded there, UsageError where its code is not found there.
+        """
+        return self._bind()
+
+    def close(self) -> None:
+        """Do nothing: the process ends with the worker."""
+
+    def replica(self, device: str) -> ProcessModel:
+        """Return the same model, to be made and loaded on `device`."""
+        return ProcessModel(self._thing, self._spec, device)
+
+
+@contextmanager
+def served(thing: Any, spec: InputSpec | None, device: str) -> Iterator[Predict]:
+    """Give the `predict` of a user's model: what runs in its process."""
+    model = CallableModel(thing, spec=spec, device=device)
+    try:
+        with model.worker() as predict:
+            yield predict
+    finally:
+        model.close()
+
+
 class CallableModel:
     """A function `predict(batch)`, or a class or instance with `predict` and optional `load(device)` and `close()`.
 
