@@ -99,10 +99,14 @@ def test_one_item_that_ends_or_stops_its_process_is_one_failure(
 
 def test_ten_gigabytes_under_a_limit_cost_their_item(tasks: Any, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    orders = [("value", 1), ("gigabytes", 10), ("value", 2)]
     out = tmp_path / "out.jsonl"
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 30), hard))
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (8 << 30)
+    orders = [
+        ("value", 1),
+        ("gigabytes", max(10, (limit >> 30) + 1)),
+        ("value", 2),
+    ]  # the processes have the same limit
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
         report = penstock.run(orders, answers, stages=[Workers(tasks.do, 1, kind="process")], out=out)
     finally:
