@@ -12,11 +12,12 @@ FOR_TEST := $(VENV)/.penstock-test
 FOR_BENCH := $(VENV)/.penstock-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test faults check format bench clean
 
 help:
 	@echo "make demo    render 1,000 lines of text, read them with a real model, print the accuracy and the rate"
 	@echo "make test    every test"
+	@echo "make faults  break everything that can break, often, and write the table in docs/reliability.md: < 15 minutes"
 	@echo "make check   format, lint, types, and the rules of the house"
 	@echo "make format  put the format right"
 	@echo "make bench   every benchmark with its rivals: about an hour, on a machine that does nothing else"
@@ -27,6 +28,12 @@ demo: $(FOR_DEMO)
 
 test: $(FOR_TEST)
 	$(RUN) pytest
+
+# The long form of tests/faults; `make test` has the short one.
+faults: $(FOR_TEST)
+	rm -f $(VENV)/faults.jsonl
+	PENSTOCK_FAULTS=long PENSTOCK_FAULTS_TABLE=$(VENV)/faults.jsonl $(RUN) pytest tests/faults --timeout=600
+	$(VENV)/bin/python tests/faults/table.py $(VENV)/faults.jsonl
 
 check: $(FOR_TEST)
 	$(RUN) ruff format --check .
@@ -39,7 +46,7 @@ format: $(FOR_TEST)
 	$(RUN) ruff format .
 
 bench: $(FOR_BENCH)
-	for name in overhead folder origins several session accuracy memory kill; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	for name in overhead folder torch_folder origins several session accuracy memory kill; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/folder.py --bf16
 
 clean:

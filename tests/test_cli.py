@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +110,44 @@ def test_terminal_codes_in_messages_are_shown_not_obeyed(
     monkeypatch.chdir(tmp_path)
     assert main(["run", "a\x1b[31m", "--model", "m.onnx", "--out", "o"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_the_library_logs_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    from penstock.errors import Stalled
+
+    def stalling(*_: Any, **__: Any) -> Any:
+        logging.getLogger("penstock").warning("stuck at %s\nStack: ...", "a\x1b[31m.jpg")
+        raise Stalled("one thread at a time")
+
+    monkeypatch.setattr("penstock._api.run", stalling)
+    assert main(["run", "photos", "--model", "m.onnx", "--out", str(tmp_path / "o"), *options]) == 4
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    if options:
+        event = json.loads(said.splitlines()[0])
+        assert event == {"event": "warning", "message": "stuck at a\x1b[31m.jpg\nStack: ..."}
+    else:
+        assert said.startswith("penstock: stuck at a\\x1b[31m.jpg\nStack: ...\npenstock: one thread")
+    logging.getLogger("penstock").warning("nobody shows this twice")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("name", "code", "ends"), [("penstock-x", 4, True), ("other", 4, False), ("other", 130, True)])
+def test_a_thread_that_is_stuck_holds_no_exit(
+    monkeypatch: pytest.MonkeyPatch, name: str, code: int, ends: bool
+) -> None:
+    from penstock import _cli
+
+    exits: list[int] = []
+    event = threading.Event()
+    monkeypatch.setattr(_cli, "main", lambda: code)
+    monkeypatch.setattr("os._exit", exits.append)
+    thread = threading.Thread(target=event.wait, args=(20,), name=name, daemon=True)
+    thread.start()
+    assert _cli.entry() == code
+    event.set()
+    thread.join(20)
+    assert exits == [code] * ends

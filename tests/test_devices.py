@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 
 from penstock._devices import (
+    MemoryUse,
     cpu_budget,
     cpu_quota,
+    forget_memory_peak,
     memory_available,
     memory_budget,
+    memory_use,
     parse_cfs,
     parse_cgroups,
     parse_cpu_max,
     parse_memory_limit,
+    parse_memory_use,
 )
 
 GIB = 1 << 30
@@ -153,3 +157,28 @@ def test_what_is_available_in_a_v1_cgroup(tmp_path: Path) -> None:
     plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n"})
     plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes": "2000000\n"})
     assert memory_available(tmp_path) == 0
+
+
+def test_memory_of_a_process_is_read_off_its_status(tmp_path: Path) -> None:
+    assert parse_memory_use("Name:\tpython\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\nVmSwap:\t 0 kB\n") == (
+        1 << 20,
+        2 << 20,
+    )
+    proc = tmp_path / "proc/self"
+    proc.mkdir(parents=True)
+    (proc / "status").write_text("VmHWM:\t 2 kB\nVmRSS:\t 1 kB\n")
+    assert memory_use(100, tmp_path) == MemoryUse(1024, 2048, 100)
+    forget_memory_peak(tmp_path)
+    assert (proc / "clear_refs").read_text() == "5"
+
+
+def test_a_peak_is_seen_and_can_be_forgotten() -> None:
+    filled = bytearray(b"x") * (64 << 20)
+    before = memory_use(0)
+    assert before.peak is not None
+    assert before.peak >= len(filled)
+    del filled
+    forget_memory_peak()
+    after = memory_use(0)
+    assert after.peak is not None
+    assert after.peak <= before.peak - (60 << 20)

@@ -1,6 +1,8 @@
-"""Plans: neighbours without workers of their own are fused, serial steps stand alone, the window holds two rounds."""
+"""Plans: neighbours without workers of their own are fused, a step with one stands alone, windows hold two rounds."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,8 @@ from penstock._engine.step import Stage, Step
 from penstock._plan import Part, stages_of, window_of
 
 
-def part(name: str, workers: int | None = None, *, serial: bool = False, block: int | None = None) -> Part:
-    return Part(Step.of(name, len, block=block), workers, serial)
+def part(name: str, workers: int | None = None, *, block: int | None = None) -> Part:
+    return Part(Step.of(name, len, block=block), workers)
 
 
 def shape(parts: list[Part], threads: int = 4) -> list[tuple[str, int]]:
@@ -30,19 +32,19 @@ def test_own_workers_make_a_stage_of_their_own() -> None:
     assert shape([part("a", 2), part("b", 2)]) == [("a", 2), ("b", 2)]
 
 
-def test_a_serial_step_is_one_worker_alone() -> None:
-    parts = [part("decode"), part("model", serial=True), part("post")]
+def test_a_step_with_one_worker_stands_alone() -> None:
+    parts = [part("decode"), replace(part("model", 1), serial=True), part("post")]
     assert shape(parts) == [("decode", 4), ("model", 1), ("post", 4)]
-    assert shape([part("model", 3, serial=True)]) == [("model", 1)]
+    assert [stage.serial for stage in stages_of(parts, 4)] == [False, True, False]
 
 
 def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:
-    def of(branch: str, *, serial: bool = False) -> Part:
-        return Part(Step.of(f"{branch} model", len), None, serial, branch)
+    def of(branch: str, workers: int | None = None) -> Part:
+        return Part(Step.of(f"{branch} model", len), workers, branch)
 
     fused = [part("decode"), of("a"), of("b"), part("join")]
     assert [(s.name, s.workers, s.branch) for s in stages_of(fused, 4)] == [("decode+a model+b model+join", 4, None)]
-    apart = [part("decode"), of("a"), of("b", serial=True), part("join")]
+    apart = [part("decode"), of("a"), of("b", 1), part("join")]
     assert [(s.name, s.workers, s.branch) for s in stages_of(apart, 4)] == [
         ("decode", 4, None),
         ("a model", 4, "a"),
@@ -51,9 +53,9 @@ def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, 1, 3]), st.booleans()), min_size=1, max_size=8), st.integers(1, 9))
-def test_every_step_is_in_one_stage_in_order(kinds: list[tuple[int | None, bool]], threads: int) -> None:
-    parts = [part(f"{i}", workers, serial=serial) for i, (workers, serial) in enumerate(kinds)]
+@given(st.lists(st.sampled_from([None, 1, 3]), min_size=1, max_size=8), st.integers(1, 9))
+def test_every_step_is_in_one_stage_in_order(kinds: list[int | None], threads: int) -> None:
+    parts = [part(f"{i}", workers) for i, workers in enumerate(kinds)]
     stages = stages_of(parts, threads)
     assert [step for stage in stages for step in stage.steps] == [p.step for p in parts]
     assert all(stage.workers >= 1 for stage in stages)

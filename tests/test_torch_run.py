@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -167,3 +168,16 @@ def test_a_wrong_factory_on_the_command_line_exits_2(nets: Any, tmp_path: Path) 
     assert process.returncode == 2
     assert "the module 'nowhere' could not be imported" in process.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "weights.pt"]
+
+
+def test_the_plan_says_what_was_compiled_while_it_ran(
+    nets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", dynamic=False))
+    items = list(np.random.default_rng(0).normal(size=(22, 3, 32, 32)).astype(np.float32))
+    options: dict[str, Any] = {"out": tmp_path / "o.jsonl", "batch": 4}
+    compiled = penstock.Torch(nets.make(), device="cpu", compile=True)
+    report = penstock.run(items[:20], compiled, **options)
+    assert "compiles_after_seal" not in report.plan
+    report = penstock.run(items, compiled, **options)
+    assert report.plan["compiles_after_seal"] == 1  # for the last two, whose size no check had seen

@@ -84,20 +84,20 @@ def test_a_dense_answer_lies_where_the_picture_does(tmp_path: Path) -> None:
         batches.append(len(batch))
         return where_it_is_bright(batch)
 
-    with penstock.Session(penstock.Augment(model, all_views), spec=AS_IS, batch=2) as session:
+    with penstock.Session(penstock.Augment(model, all_views), spec=AS_IS, batch=18) as session:
         (found, _) = session.map([picture, picture])
     assert found["map"].shape == (1, 16, 16)
     np.testing.assert_allclose(found["map"][0, :7, :7], 200, atol=1e-3)
     np.testing.assert_allclose(found["map"][0, 9:, 9:], 0, atol=1e-3)
     assert found["mean"] == pytest.approx([50.0], rel=1e-3)
-    assert max(batches) == 16  # the views of both items in one batch: eight of one size each
+    assert max(batches) == 16  # the views of both items in one batch of 18 rows: sixteen are of one size
     assert sum(batches) == 18
 
 
 def test_results_belong_to_items_whatever_the_batch(tmp_path: Path) -> None:
     pictures = [np.full((8, 8, 3), value, np.uint8) for value in range(10)]
     augment = penstock.Augment(where_it_is_bright, [View(), View(flip=True), View(rotate=90)], merge="max")
-    for batch in (1, 3):
+    for batch in (1, 2, 3, 8):  # rows: parts of an item's views, all of them, those of two items and more
         out = tmp_path / f"{batch}.jsonl"
         penstock.run(pictures, augment, spec=AS_IS, out=out, batch=batch)
         rows = [json.loads(line) for line in out.read_text().splitlines()]

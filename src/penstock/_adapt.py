@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock._branches import Earlier
-from penstock._contracts import Failure, Item, Model, Predict
+from penstock._contracts import Failure, Item
 from penstock._engine.step import Rows, Step, run_step
-from penstock._models.ceiling import Ceiling
 from penstock._options import Workers
 from penstock._plan import Part
 from penstock._request import Request, model_file, torch_source
@@ -21,6 +20,9 @@ from penstock.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
     from penstock._models.choose import Chosen
+    from penstock._models.footprint import BytePlan
+    from penstock._models.padding import Padding
+    from penstock._models.replicas import Places, Replicas
 
 ItemFn = Callable[[Item | int, Any], Any]
 CALLABLE_BATCH = 8
@@ -35,15 +37,18 @@ class Recipe:
     Args:
         request: what was asked.
         positional: True where items are plain values, False where they are files.
+        pads: False where padding, which the spec may allow, has no place: rows must have their picture's own size.
     """
 
-    def __init__(self, request: Request, *, positional: bool) -> None:
+    def __init__(self, request: Request, *, positional: bool, pads: bool = True) -> None:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self.request = request
         self._positional = positional
         self._file = model_file(request)
         self._calls = self._file is None and request.torch is None and not request.keras
         self.spec = self._find_spec()
+        if self.spec is not None and not pads:
+            self.spec = replace(self.spec, input=replace(self.spec.input, pad_to_multiple_of=None))
         self._torch = torch_source(request)
         self._reading = [self._reading_part(i, stage) for i, stage in enumerate(request.stages)]
         self.post = [] if request.post is None else [post_part(request.post, self.threads)]
@@ -113,11 +118,11 @@ class Recipe:
     def ready(self, entries: Sequence[Any], choices: Mapping[str, Any] | None) -> Ready:
         """Load the model, see `load`, and return all steps from an item to its output."""
         loaded = self.load(entries, choices)
-        return ready(loaded, [*self.before(), self.model_part(loaded), *self.after()])
+        return ready(loaded, [*self.before(loaded.padded), self.model_part(loaded), *self.after()])
 
-    def before(self) -> list[Part]:
-        """Return the steps from an item to what the model takes."""
-        return [*self.reading(self.shrink_to), *self.preparing()]
+    def before(self, padded: bool) -> list[Part]:
+        """Return the steps from an item to what the model takes; `padded`: as its spec allows and `load` found good."""
+        return [*self.reading(self.shrink_to), *self.preparing(padded)]
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
@@ -128,13 +133,14 @@ class Recipe:
         fn = PathFirst(stage.fn) if i == 0 and not self._positional else stage.fn
         return worker_part(stage, fn, self.threads)
 
-    def preparing(self) -> list[Part]:
+    def preparing(self, padded: bool) -> list[Part]:
         """Return the steps that make the model's input of what was read."""
         if self.spec is None:
             return []
         from penstock._preprocess import make
 
-        return [Part(Step.of("preprocess", make(self.spec.input)))]
+        spec = self.spec.input if padded else replace(self.spec.input, pad_to_multiple_of=None)
+        return [Part(Step.of("preprocess", make(spec)))]
 
     @property
     def shrink_to(self) -> int | None:
@@ -163,19 +169,38 @@ class Recipe:
         self._refuse_other_choices(choices or {})
         if self._calls:
             return self._load_callable(choices or {})
-        chosen = self._chosen(probes(self.before(), entries, CHECKED), choices)
+        from penstock._models.replicas import replicated
+
+        padded = choices is not None and bool(choices.get("padded_to"))
+        items = probes(self.before(padded), entries, CHECKED)
+        chosen = self._chosen(items, choices)
+        found = {**(choices or {}), **chosen.choices}
+        if bool(found.get("padded_to")) != padded:  # what was tried on them so far was decided with both
+            items = probes(self.before(not padded), entries, CHECKED)
+        model, memory = replicated(chosen.model, self._places, items, chosen.batch_size)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
-        measurements = tuple(chosen.measurements)
-        return Loaded(
-            chosen.model, Ceiling(chosen.model.name), chosen.batch_size, chosen.choices, measurements, agreement
-        )
+        return Loaded(model, memory, chosen.batch_size, found, tuple(chosen.measurements), agreement)
+
+    @property
+    def _places(self) -> Places:
+        from penstock._models.replicas import Places
+
+        r = self.request
+        return Places(r.devices, None if r.replicas == "auto" else r.replicas, self.threads)
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
 
         r, spec = self.request, None if self.spec is None else self.spec.input
-        exact = r.batching.safety == "exact"
-        wanted = choose.Wanted(self.threads, r.runtime, r.precision, r.batching.max_size, exact)
+        wanted = choose.Wanted(
+            self.threads,
+            runtime=r.runtime,
+            precision=r.precision,
+            batch=r.batching.max_size,
+            exact=(choices or {}).get("safety", r.batching.safety) == "exact",
+            padding=self._padding() if choices is None else None,
+            replicas=1 if r.replicas == "auto" else r.replicas,
+        )
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
@@ -187,6 +212,15 @@ class Recipe:
         if choices is not None:
             return choose.load_as(r.model, spec, choices, items, self.threads)
         return choose.choose(r.model, spec, items, wanted)
+
+    def _padding(self) -> Padding | None:
+        """Return what the spec allows, to be tried on real items; None where it allows none."""
+        from penstock._models.padding import Padding
+        from penstock._postprocess import make
+
+        if self.spec is None or self.spec.input.pad_to_multiple_of is None:
+            return None
+        return Padding(self.spec.input, make(self.spec.output), self.request.batching.safety == "exact")
 
     def _refuse_other_choices(self, choices: Mapping[str, Any]) -> None:
         """Refuse to go on with a job under a runtime or batch size asked for now that is not the one it has."""
@@ -201,14 +235,18 @@ class Recipe:
 
     def _load_callable(self, choices: Mapping[str, Any]) -> Loaded:
         from penstock._models.callables import callable_model
+        from penstock._models.replicas import replicated
 
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
-        spec = None if self.spec is None else self.spec.input
-        model = callable_model(self.request.model, spec, concurrency)
+        spec, device = None if self.spec is None else self.spec.input, self.request.devices[0]
+        model = callable_model(self.request.model, spec, "cpu" if device == "auto" else device, concurrency)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        return Loaded(model, Ceiling(model.name), size, {"runtime": "python", "batch": size})
+        copies, memory = replicated(model, self._places, [], size)  # no probes: a callable sees each item once
+        padded_to = None if spec is None else spec.pad_to_multiple_of  # not tried either
+        found = {"runtime": "python", "batch": size} | ({"padded_to": padded_to} if padded_to else {})
+        return Loaded(copies, memory, size, found)
 
     @property
     def threads(self) -> int:
@@ -222,8 +260,8 @@ class Recipe:
     def model_part(self, loaded: Loaded) -> Part:
         """Return the step that calls the model."""
         model = loaded.model
-        step = Step("model", _entered(loaded), block=loaded.batch_size, model=model.name)
-        return Part(step, serial=model.concurrency != "concurrent")
+        step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
+        return Part(step, model.callers, serial=model.serial)
 
     # ---- behind the model
 
@@ -266,24 +304,23 @@ def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_i
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A loaded model, what fits in its memory, its batch size, and the choices that bring it back on resume.
+    """A loaded model, its memory plans (one a device), its batch size, and the choices that bring it back on resume.
 
     `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
     reference, in words; None for callables.
     """
 
-    model: Model
-    ceiling: Ceiling
+    model: Replicas
+    memory: tuple[BytePlan, ...]
     batch_size: int
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
 
-    def noted(self) -> dict[str, Any]:
-        """Return what was found while it ran: batches that did not fit in memory, compiles after the seal."""
-        compiles = getattr(self.model, "compiles_after_seal", None)
-        found = {"memory_ceilings": self.ceiling.describe(), "compiles_after_seal": compiles}
-        return {name: value for name, value in found.items() if value}
+    @property
+    def padded(self) -> bool:
+        """Whether its items are padded as its spec allows."""
+        return bool(self.choices.get("padded_to"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,32 +328,30 @@ class Ready:
     """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
 
     `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
-    `noted()`: what was found while it ran.
+    `memory`: what is going to be taken of it. `noted()`: what was found while it ran.
     """
 
     parts: Callable[[Earlier], list[Part]]
     choices: Mapping[str, Any]
     measurements: Sequence[Mapping[str, Any]]
     agreement: str | None
+    memory: Sequence[BytePlan]
     noted: Callable[[], Mapping[str, Any]]
     close: Callable[[], None]
 
 
 def ready(loaded: Loaded, parts: list[Part]) -> Ready:
     """Return one loaded model with its steps."""
-    close = loaded.model.close
-    return Ready(lambda _: parts, loaded.choices, loaded.measurements, loaded.agreement, loaded.noted, close)
-
-
-def _entered(loaded: Loaded) -> Callable[[], AbstractContextManager[Predict]]:
-    """Return what a worker thread enters to call the model, in batches that fit in memory."""
-
-    @contextmanager
-    def bind() -> Iterator[Predict]:
-        with loaded.model.worker() as predict:
-            yield loaded.ceiling.under(predict)
-
-    return bind
+    model = loaded.model
+    return Ready(
+        parts=lambda _: parts,
+        choices=loaded.choices,
+        measurements=loaded.measurements,
+        agreement=loaded.agreement,
+        memory=loaded.memory,
+        noted=model.noted,
+        close=model.close,
+    )
 
 
 @dataclass(frozen=True, slots=True)

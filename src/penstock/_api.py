@@ -28,7 +28,8 @@ def run(  # noqa: PLR0913 - one of the three heads
     threads: int | Auto = "auto",
     runtime: str = "auto",
     precision: str = "f32",
-    device: str = "auto",
+    device: str | Sequence[str] = "auto",
+    replicas: int | Auto = "auto",
     limits: Limits | None = None,
     max_failures: int | str | None = None,
     order: bool = True,
@@ -57,7 +58,10 @@ def run(  # noqa: PLR0913 - one of the three heads
         threads: threads that share the work, or "auto" (the CPU budget).
         runtime: "auto" (measured), "onnxruntime" or "openvino".
         precision: "f32", or "bf16"/"f16" where the runtime has it.
-        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too, for a class what its `load(device)` knows. Several in
+            a list: a copy of the model on each.
+        replicas: how many workers call the model at once on each device, or "auto". They share one copy of the weights,
+            unless the model bears one thread at a time: then each has a copy.
         limits: `Limits(item_timeout_s, max_bytes)`.
         max_failures: how many items may fail: a number, a share of the planned ones ("1%"), or None for no limit.
         order: True: results in input order. False: as they are done.
@@ -70,7 +74,8 @@ def run(  # noqa: PLR0913 - one of the three heads
         UsageError: before any work (also LedgerError: `out` belongs to another job or process).
         ModelError: the model cannot be loaded or answers wrongly.
         StageError: more items failed than may.
-        Stalled: an item took longer than `limits.item_timeout_s`.
+        Stalled: too many items took longer than `limits.item_timeout_s`, or one did that no other thread can replace.
+        AuditError: planned != done + failed + skipped, or results are missing in the output.
         SinkError: results cannot be written.
     """
     request = Request(
@@ -86,6 +91,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         runtime=runtime,
         precision=precision,
         device=device,
+        replicas=replicas,
     )
     # Ledger, sources and sinks cost as much to import as everything else together; a Session needs none of them.
     from penstock._task import Call, carry_out
@@ -101,12 +107,13 @@ def retry_arguments(out: Path) -> dict[str, Any]:
     """
     from penstock._command import restored
     from penstock._job import COMMAND, job_folder
+    from penstock._sinks.damage import readable
     from penstock._sinks.ledger import Ledger
 
     path = job_folder(out) / "ledger.sqlite"
     if not path.is_file():
         raise UsageError(f"{out} has no ledger ({path} does not exist): nothing was run into it.")
-    with Ledger(path) as ledger:
+    with readable(path), Ledger(path) as ledger:
         command = ledger.get(COMMAND)
     if command is None:
         raise UsageError(

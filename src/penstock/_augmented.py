@@ -1,4 +1,4 @@
-"""Test-time augmentation: every item as several views in one batch of the model, one answer of what they give."""
+"""Test-time augmentation: every item as several views, rows of the model's batches, one answer of what they give."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Augmented:
     def __init__(self, request: Request, augment: Augment, *, positional: bool) -> None:
         """Check the request. Raises UsageError or SpecError where it cannot be carried out."""
         self._augment = augment
-        self._recipe = Recipe(replace(request, model=augment.model), positional=positional)
+        # Turned back, a padded view would lie beside the others.
+        self._recipe = Recipe(replace(request, model=augment.model), positional=positional, pads=False)
         if self._recipe.spec is None:
             raise UsageError("Augment makes views of pictures: say with spec= or preset= how the model wants them.")
         self._spec: Spec = self._recipe.spec
@@ -53,7 +54,7 @@ class Augmented:
         return [
             *self._recipe.reading(self._shrink_to()),
             Part(Step.of("views", self._views())),
-            replace(model, step=replace(model.step, bind=_by_views(model.step, len(self._inputs)))),
+            replace(model, step=_by_views(model.step, len(self._inputs))),
             Part(Step.of("merge", self._merge())),
             *self._recipe.interpreting(of_scores(self._spec.output)),
             *self._recipe.post,
@@ -79,17 +80,24 @@ class Augmented:
         return lambda rows: merged([activation(row) for row in rows], views, self._augment.merge)
 
 
-def _by_views(step: Step, k: int) -> Callable[[], Any]:
-    """Return the model's `bind` for items of `k` views each: they are rows of one batch, and come back together."""
+def _by_views(step: Step, k: int) -> Step:
+    """Return the model's step for items of `k` views each: they are rows beside those of the other items.
+
+    A call has as many rows as the model's batch: that is what was measured, for its speed and for its memory.
+    """
+    size = step.block or 1
 
     @contextmanager
     def bind() -> Iterator[Callable[..., Any]]:
         with step.bind() as predict:
 
             def by_views(items: list[tuple[Any, ...]]) -> list[list[Any]]:
-                rows = predict([view for item in items for view in item])
-                return [list(rows[i : i + k]) for i in range(0, len(rows), k)]
+                views = [view for item in items for view in item]
+                rows: list[Any] = []
+                for begin in range(0, len(views), size):
+                    rows.extend(predict(views[begin : begin + size]))
+                return [rows[i : i + k] for i in range(0, len(rows), k)]
 
             yield by_views
 
-    return bind
+    return replace(step, bind=bind, block=max(1, size // k))

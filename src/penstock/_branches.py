@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from penstock._contracts import Failure, Item, Partial
 from penstock._engine.step import Rows, Step, failure_of, run_step
 from penstock.errors import ItemError
 
+_SETTLING = threading.Lock()
+"""Held for the time of an assignment."""
 Earlier = Mapping[int | str, Mapping[str, Any]]
 """What models answered on an earlier run, by the id of the item: they are not asked again."""
 
@@ -32,6 +35,15 @@ class Branches(dict[str, Any]):
         """Tell whether model `name` still has work to do."""
         return name not in self.settled and type(self[name]) is not Failure
 
+    def settle(self, name: str, given: Any, answer: Any) -> None:
+        """Put `answer` in the place of what the model was given; not where that was done since.
+
+        A thread that was stuck and given up may come back at any time, when the item has gone on without it.
+        """
+        with _SETTLING:
+            if self.live(name) and self[name] is given:
+                self[name] = answer
+
 
 def forked(names: Sequence[str], earlier: Earlier) -> Step:
     """Return the step that hands a value to each of the models `names`."""
@@ -46,22 +58,28 @@ def within(name: str, step: Step) -> Step:
     """Return `step` working on the part of model `name`: a failure stays in that part, and names the model."""
     inner = replace(step, model=name)
 
+    def mark(branches: Branches, failure: Failure) -> Branches:
+        branches.settle(name, branches[name], replace(failure, model=name))
+        return branches
+
     @contextmanager
     def bind() -> Iterator[Callable[..., Any]]:
         with step.bind() as fn:
             yield _batched(name, inner, fn) if step.block else _single(name, inner, fn)
 
-    return replace(inner, name=f"{name}: {step.name}", bind=bind)
+    return replace(inner, name=f"{name}: {step.name}", bind=bind, mark=mark)
 
 
 def _single(name: str, step: Step, fn: Callable[..., Any]) -> Callable[..., Any]:
     def one(*arguments: Any) -> Branches:
         *item, branches = arguments
         if branches.live(name):
+            given = branches[name]
             try:
-                branches[name] = fn(*item, branches[name])
+                answer = fn(*item, given)
             except Exception as error:  # noqa: BLE001 - an item's failure is data, whatever it is
-                branches[name] = failure_of(step, error)
+                answer = failure_of(step, error)
+            branches.settle(name, given, answer)
         found: Branches = branches
         return found
 
@@ -72,10 +90,10 @@ def _batched(name: str, step: Step, fn: Callable[..., Any]) -> Callable[..., Any
     def batch(values: list[Branches]) -> list[Branches]:
         live = [branches for branches in values if branches.live(name)]
         answers: list[Any] = []
-        rows = Rows(range(len(live)), live, [branches[name] for branches in live], 0)
-        run_step(step, fn, rows, answers)
-        for branches, answer in zip(live, answers, strict=True):
-            branches[name] = answer
+        given = [branches[name] for branches in live]
+        run_step(step, fn, Rows(range(len(live)), live, list(given), 0), answers)
+        for branches, former, answer in zip(live, given, answers, strict=True):
+            branches.settle(name, former, answer)
         return values
 
     return batch

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> int:
     """Run the command as a program: what `penstock` on the command line is."""
     code = main()
-    if code in (130, 143):
-        # Everything is written and closed. The runtimes' own threads may be amid something: a usual exit would run the
-        # destructors of their libraries under them, which aborts the process now and then.
+    left = any(thread.name.startswith("penstock-") for thread in threading.enumerate())
+    if left or code in (130, 143):
+        # Everything is written and closed. Threads that are stuck in a library, or the runtimes' own, may be amid
+        # something: a usual exit would run the destructors of their libraries under them, which aborts now and then.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -125,8 +129,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--threads", type=_number_or_auto, default="auto", metavar="N", help="threads, or auto")
     how.add_argument("--runtime", choices=("auto", "onnxruntime", "openvino"), default="auto")
     how.add_argument("--precision", choices=("f32", "bf16", "f16"), default="f32")
-    how.add_argument("--device", default="auto")
-    how.add_argument("--item-timeout", type=float, metavar="S", help="stop as stalled after S seconds on one item")
+    how.add_argument("--device", type=_devices, default="auto", metavar="D[,D]", help="cpu, cuda:0, or auto")
+    how.add_argument("--replicas", type=_number_or_auto, default="auto", metavar="N", help="callers a device, or auto")
+    how.add_argument("--item-timeout", type=float, metavar="S", help="an item that takes longer in a step fails")
     which = parser.add_argument_group("which items")
     which.add_argument("--limit", type=int, metavar="N", help="only the first N items")
     which.add_argument("--max-failures", metavar="N|P%", help="stop when more than N items (P %% of all) failed")
@@ -146,6 +151,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print errors only")
     shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
+
+
+def _devices(text: str) -> str | list[str]:
+    return text.split(",") if "," in text else text
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -175,6 +184,32 @@ def _by_model(option: str, values: list[str] | None) -> Any:
     return found
 
 
+class _Warnings(logging.Handler):
+    """Shows what the library logs on stderr: as text, or, where progress is JSON, as a JSON line."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        message = record.getMessage()
+        text = f"penstock: {_printable(message)}"
+        if self._as_json:
+            text = json.dumps({"event": "warning", "message": message})
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _warnings(given: argparse.Namespace) -> Iterator[None]:
+    handler, log = _Warnings(as_json=given.json), logging.getLogger("penstock")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def _progress(given: argparse.Namespace) -> Mode:
     return "quiet" if given.quiet else "json" if given.json else "auto"
 
@@ -183,13 +218,15 @@ def _run(given: argparse.Namespace) -> int:
     from penstock._api import run
     from penstock._options import Limits
 
-    names = "out top_k batch threads runtime precision device max_failures order limit fresh".split()
+    names = "out top_k batch threads runtime precision device replicas max_failures order limit fresh".split()
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
     options |= {name: _by_model(f"--{name}", getattr(given, name)) for name in ("model", "spec", "preset", "labels")}
     limits = Limits(item_timeout_s=given.item_timeout)
     if given.factory is not None:
         options["model"] = _made_by(given.factory, options["model"])
-    return _show(run(given.source, limits=limits, progress=_progress(given), **options), given)
+    with _warnings(given):
+        report = run(given.source, limits=limits, progress=_progress(given), **options)
+    return _show(report, given)
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -197,7 +234,9 @@ def _retry(given: argparse.Namespace) -> int:
 
     arguments = retry_arguments(given.out)
     sys.path.insert(0, "")  # a factory's module is found where the command is typed
-    return _show(run(**arguments, out=given.out, retry=True, progress=_progress(given)), given)
+    with _warnings(given):
+        report = run(**arguments, out=given.out, retry=True, progress=_progress(given))
+    return _show(report, given)
 
 
 def _made_by(factory: str, model: Any) -> Any:
@@ -220,7 +259,7 @@ def _show(report: Report, given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(report.to_dict(), default=str, ensure_ascii=True))
     elif not given.quiet:
-        print(report)
+        print(_printable(report))
         if report.failed:
             again = "" if getattr(given, "source", None) == "-" else f"; again: penstock retry {given.out}"
             print(f"The failed items: penstock failures {given.out}{again}")
@@ -243,9 +282,9 @@ def _demo(given: argparse.Namespace) -> int:
     return demo(given.out)
 
 
-def _printable(error: BaseException) -> str:
-    """Return the message without terminal control characters, which a file's name may hold."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(error))
+def _printable(text: object) -> str:
+    """Return what `text` says without terminal control characters, which a file's name may hold."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def stored(source: Any, request: Request, kept: Mapping[str, Any]) -> dict[str, 
         "threads": request.threads,
         "runtime": request.runtime,
         "precision": request.precision,
-        "device": request.device,
+        "device": request.device if isinstance(request.device, str) else list(request.device),
+        "replicas": request.replicas,
         **kept,
     }
 

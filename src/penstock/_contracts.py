@@ -138,6 +138,10 @@ class Sink(Protocol):
         """Complete the output after the last commit (close a container, compact); return the final state."""
         ...
 
+    def stored(self) -> int:
+        """Return how many results lie in the output, counted there; after `finish`, or after `open`."""
+        ...
+
     def close(self) -> None:
         """Release files; idempotent; never loses what was committed."""
         ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -54,6 +56,45 @@ def memory_available(root: Path = Path("/")) -> int:
     for folder in _v1_folders(root, "memory"):
         left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"))
     return max(0, min(left))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes in use now, at most since the peak was last forgotten (None: not known here), and how many there may be."""
+
+    resident: int
+    peak: int | None
+    limit: int
+
+
+def memory_use(limit: int, root: Path = Path("/")) -> MemoryUse:
+    """Return what this process holds of `limit` bytes of memory (VmRSS, VmHWM; proc(5)); elsewhere its peak alone."""
+    text = _read(root / "proc/self/status")
+    if text is None:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return MemoryUse(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, None, limit)
+    resident, peak = parse_memory_use(text)
+    return MemoryUse(resident, peak, limit)
+
+
+def parse_memory_use(text: str) -> tuple[int, int]:
+    """Return the bytes resident now and at most, of a `/proc/PID/status`."""
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return int(lines["VmRSS"].split()[0]) * 1024, int(lines["VmHWM"].split()[0]) * 1024
+
+
+def forget_memory_peak(root: Path = Path("/")) -> None:
+    """Let the peak begin anew at what is resident now (proc(5), clear_refs 5); where that is refused, it goes on.
+
+    What the allocator keeps without need is given back first (malloc_trim(3)): later growth would hide in it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
+    with suppress(OSError):
+        (root / "proc/self/clear_refs").write_text("5")
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,22 +10,29 @@ from typing import Any
 
 from penstock._adapt import Ready
 from penstock._budget import Budget
-from penstock._contracts import Item
+from penstock._contracts import Failure, Item, Partial
+from penstock._devices import forget_memory_peak, memory_use
 from penstock._engine.flow import Flow, Take
+from penstock._engine.parcel import Parcel
+from penstock._engine.patience import ALARM_S, Silence
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
+from penstock._engine.step import Stage
 from penstock._interrupt import Interrupts
 from penstock._job import Job
+from penstock._models.footprint import exceeded
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._sinks.ledger import Counts
-from penstock._telemetry.progress import Mode, Progress
+from penstock._stopping import Grace
+from penstock._telemetry.progress import Mode, Progress, printable
 from penstock._telemetry.report import Report, steps_of
-from penstock.errors import StageError
+from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
 SHOWN_FAILURES = 100
+_LOG = logging.getLogger("penstock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class Orders:
     progress: Mode
     planned: int | None
     todo: int | None
+    limit: int | None = None
+    """How many items the user wants at most."""
 
 
 @dataclass(slots=True)
@@ -64,13 +74,25 @@ class Drive:
         self._job = job
         self._orders = orders
         self.interrupts = interrupts
-        self.tally = Tally(job.ledger.counts())
+        self.tally = Tally(job.ledger.counts(orders.planned))
         self._attempts = job.ledger.attempts() if orders.retry else {}
+        self._grace = Grace(time.monotonic)
+        self._source = Silence(time.monotonic)
+        self._stuck: set[int] = set()
+        """Positions that came out as stuck."""
 
     def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
+        try:
+            self._run(stages, take, ready, threads)
+        except Stalled as error:
+            self._keep_lost(error)
+            raise
+
+    def _run(self, stages: Sequence[Stage], take: Take, ready: Ready, threads: int) -> None:
         window = window_of(stages, self._max_bytes())
+        forget_memory_peak()
         begun = time.perf_counter()
         with (
             self.interrupts.deferred(),
@@ -78,8 +100,13 @@ class Drive:
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
         ):
+            for plan in ready.memory:
+                progress.say(str(plan))
             try:
                 self._loop(pipeline, flow, progress)
+            except SinkError:
+                self._job.drop()  # a second try would fail as well, and hide why the first one did
+                raise
             finally:
                 self._commit(flow)
                 self.tally.seconds = time.perf_counter() - begun
@@ -89,17 +116,35 @@ class Drive:
         committed, window = time.monotonic(), 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             for parcel in parcels:
-                done, failed = self._job.absorb(parcel)
-                self.tally.done += done
-                self.tally.failed += failed
-                self._note(parcel.items)
+                self._absorb(parcel)
             now = time.monotonic()
             if not parcels or self._job.uncommitted * 2 >= window or now - committed >= COMMIT_S:
                 self._commit(flow)
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
                 progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
-            self._check_stop(flow)
+            if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
+                self._leave(pipeline, flow)
+                return
+            self._note_source(flow)
+
+    def _absorb(self, parcel: Parcel) -> None:
+        done, failed = self._job.absorb(parcel.positions, parcel.items, parcel.values)
+        self.tally.done += done
+        self.tally.failed += failed
+        self._note(parcel.items)
+        if failed:
+            pairs = zip(parcel.positions, parcel.values, strict=True)
+            self._stuck.update(position for position, value in pairs if _was_stuck(value))
+
+    def _keep_lost(self, error: Stalled) -> None:
+        """Keep as failed what was stuck when the run could not go on: the next one goes on behind it."""
+        lost = sorted((one for one in error.lost if one[0] not in self._stuck), key=lambda one: one[0])
+        if lost:
+            positions, items, failures = map(list, zip(*lost, strict=True))
+            self._job.absorb(positions, items, failures)
+            self._job.commit(self._attempts)
+        self._job.report_failures()
 
     def _commit(self, flow: Flow) -> None:
         flow.release(self._job.commit(self._attempts))
@@ -111,18 +156,44 @@ class Drive:
             if isinstance(item, Item) and item.note:
                 self.tally.notes[item.note] = self.tally.notes.get(item.note, 0) + 1
 
-    def _check_stop(self, flow: Flow) -> None:
+    def _is_to_stop(self, flow: Flow) -> bool:
         """Admit nothing more, and let what is in flight come out, if a signal came or the failure budget is spent."""
         tally = self.tally
         if tally.stopped is None:
             earlier = Counts(0, 0, 0, 0) if self._orders.retry else tally.before
             failed, done = tally.failed + earlier.failed, tally.done + earlier.done
             tally.stopped = self._orders.budget.spent(failed, done, self._orders.planned)
-        if tally.stopped is not None or self.interrupts.signal is not None:
-            flow.drain()
+        if tally.stopped is None and self.interrupts.signal is None:
+            return False
+        flow.drain()
+        return True
+
+    def _leave(self, pipeline: Pipeline, flow: Flow) -> None:
+        """Say what is still in flight in a run that is to stop: it is left for the next one."""
+        self._commit(flow)
+        left, at = flow.statistics().in_flight, "\n".join(f"  {line}" for line in pipeline.at_work())
+        _LOG.warning(
+            "Stopped without the %s items in flight, as nothing came out any more. They are left for the next run.\n%s",
+            f"{left:,}",
+            at,
+        )
+
+    def _note_source(self, flow: Flow) -> None:
+        """Say so where the source has given nothing for long, and nothing is left to do."""
+        seen = flow.statistics()
+        silent_s = self._source.look((seen.admitted, seen.in_flight), ALARM_S)
+        if silent_s is not None and not seen.in_flight:
+            _LOG.warning(
+                "The source has given nothing for %.0f s; %s items are done. Waiting for it.",
+                silent_s,
+                f"{self.tally.done:,}",
+            )
 
     def _take_stock(self, statistics: PipelineStatistics, ready: Ready, threads: int) -> None:
         self.tally.steps = steps_of(statistics)
+        self.tally.notes.update(statistics.notes)
+        peak = memory_use(0).peak
+        in_flight = sum(flow.item_nbytes * flow.most_in_flight for flow in statistics.flows)
         self.tally.plan = {
             **ready.choices,
             "threads": threads,
@@ -130,6 +201,9 @@ class Drive:
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
             "agreement": ready.agreement,
+            "memory": [plan.to_dict() for plan in ready.memory],
+            "peak_memory_bytes": peak,
+            "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),
             **ready.noted(),
         }
 
@@ -165,7 +239,7 @@ class Drive:
         return self._job.audit(planned=planned, complete=complete and not self._orders.retry)
 
     def _report(self, counts: Counts, ignored: int, seconds: float) -> Report:
-        tally = self.tally
+        tally, limited = self.tally, self._orders.limit is not None and self._orders.limit == self._orders.planned
         return Report(
             out=str(self._job.out),
             planned=counts.planned,
@@ -173,7 +247,8 @@ class Drive:
             failed=counts.failed,
             skipped=counts.planned - counts.done - counts.failed,
             ignored=ignored,
-            vanished=counts.vanished,
+            vanished=0 if limited else counts.vanished,
+            beyond_limit=counts.vanished if limited else 0,
             attempted=tally.done + tally.failed,
             seconds=seconds,
             stages=tally.steps,
@@ -187,8 +262,14 @@ class Drive:
         return {**self.tally.notes, "NaN or infinite values written as null": nulls} if nulls else self.tally.notes
 
     def _stopped_message(self, report: Report) -> str:
-        first = "\n".join(f"  {f['id']}: {f['stage']}: {f['type']}: {f['message']}" for f in report.failures[:3])
+        shown = (f"{f['id']}: {f['stage']}: {f['type']}: {f['message']}" for f in report.failures[:3])
+        first = "\n".join(f"  {printable(line)}" for line in shown)
         return f"{self.tally.stopped}\n{report}\nFirst failures:\n{first}\nAll: {self._job.folder / 'failures.jsonl'}"
+
+
+def _was_stuck(value: Any) -> bool:
+    failures = (value,) if type(value) is Failure else value.failures if type(value) is Partial else ()
+    return any(failure.type == Stalled.__name__ for failure in failures)
 
 
 def _slowest(statistics: PipelineStatistics) -> str:

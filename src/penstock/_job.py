@@ -7,19 +7,22 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from penstock._contracts import Failure, Item, Partial, Sink
-from penstock._engine.parcel import Parcel
+from penstock._sinks.damage import readable
 from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
 
 SINK_STATE, FINGERPRINT, CHOICES, COMMAND, DISORDER = "sink", "fingerprint", "choices", "command", "disorder"
+SUSPECT = "suspect"
+"""An audit found the output wrong."""
 
 
 def job_folder(out: Path) -> Path:
@@ -44,6 +47,7 @@ class Job:
         self._outcomes: list[Outcome] = []
         self._rows = 0
         self._failed_now = False
+        self._changed = False
         self._highest = -1
         self._disorder = False
 
@@ -106,9 +110,9 @@ class Job:
         try:
             with Ledger(self._ledger_path) as ledger:
                 for id_ in ledger.done_ids():
-                    if discard is not None:
+                    if discard is not None and isinstance(id_, int | str):
                         discard(id_)
-        except LedgerError:
+        except (LedgerError, sqlite3.DatabaseError):
             return  # a ledger that cannot be read is what --fresh is for; its results are overwritten one by one
 
     # ---- is it the same job?
@@ -152,20 +156,19 @@ class Job:
 
     def _refuse_missing(self) -> None:
         """Refuse an output of one file an item from which files were removed."""
-        there = getattr(self.sink, "count", None)
-        if there is None or not self.ledger.begun():
+        if self.sink.sequential or not self.ledger.begun():
             return
-        expected, found = sum(1 for _ in self.ledger.done_ids()), there()
+        expected, found = sum(1 for _ in self.ledger.done_ids()), self.sink.stored()
         if found < expected:
             raise LedgerError(
                 f"{self.out} was changed by somebody else: the ledger knows {expected:,} results, {found:,} are there. "
                 "Bring them back, or start over with --fresh."
             )
 
-    def absorb(self, parcel: Parcel) -> tuple[int, int]:
-        """Give a finished parcel to the sink; return (done, failed). Nothing counts before `commit`."""
+    def absorb(self, positions: Sequence[int], items: Sequence[Any], values: Sequence[Any]) -> tuple[int, int]:
+        """Give encoded results and failures to the sink; return (done, failed). Nothing counts before `commit`."""
         encoded, failed = [], 0
-        for position, item, value in zip(parcel.positions, parcel.items, parcel.values, strict=True):
+        for position, item, value in zip(positions, items, values, strict=True):
             failures: tuple[Failure, ...] = ()
             answers, place = None, None
             if type(value) is Failure or type(value) is Partial:
@@ -179,10 +182,11 @@ class Job:
                 self._rows += 1
             self._outcomes.append(Outcome(position, item, failures, place, answers))
         self.sink.append(encoded)
-        self._disorder = self._disorder or parcel.positions[0] < self._highest
-        self._highest = max(self._highest, parcel.positions[-1])
+        self._changed = self._changed or bool(encoded)
+        self._disorder = self._disorder or positions[0] < self._highest
+        self._highest = max(self._highest, positions[-1])
         self._failed_now = self._failed_now or failed > 0
-        return len(parcel) - failed, failed
+        return len(values) - failed, failed
 
     def _discard(self, item: Item | int) -> None:
         """Remove the file that an earlier version of a failed item may have left in an output of one file an item."""
@@ -200,6 +204,11 @@ class Job:
         if not self._outcomes:
             return 0
         state = self.sink.commit()
+        if self.sink.sequential and state["rows"] != self._rows:
+            raise AuditError(
+                f"{self.out}: {self._rows:,} rows were given to the output and it has {state['rows']:,}. What was "
+                "committed before is safe: run the same command again. If this repeats, it is a bug in penstock."
+            )
         outcomes = [_counted(o, attempts or {}) for o in self._outcomes] if self._failed_now else self._outcomes
         with self.ledger.transaction():
             self.ledger.record(outcomes)
@@ -209,6 +218,10 @@ class Job:
         n = len(self._outcomes)
         self._outcomes, self._failed_now = [], False
         return n
+
+    def drop(self) -> None:
+        """Forget what was absorbed and not committed: it is done again by the next run."""
+        self._outcomes = []
 
     def finish(self, *, by_input: bool) -> None:
         """Complete the output: input order restored where it was lost, stale rows gone, containers closed."""
@@ -242,16 +255,30 @@ class Job:
 
     def audit(self, *, planned: int, complete: bool) -> Counts:
         """Return the counts of the ledger; AuditError where they do not add up to what was planned."""
-        counts = self.ledger.counts()
+        counts = self.ledger.counts(planned)
         skipped = planned - counts.done - counts.failed
-        wrong = skipped != 0 if complete else skipped < 0
-        if wrong or (complete and self.sink.sequential and self._rows != counts.rows):
+        if skipped != 0 if complete else skipped < 0:
             raise AuditError(
                 f"{self.out}: {planned:,} items were planned, but {counts.done:,} done + {counts.failed:,} failed are "
-                f"in the ledger and {self._rows:,} rows in the output. Run the same command again; if this repeats, "
-                "it is a bug in penstock."
+                "in the ledger. Run the same command again; if this repeats, it is a bug in penstock."
             )
+        if complete:
+            self._audit_rows(counts)
         return Counts(planned, counts.done, counts.failed, counts.vanished, counts.rows)
+
+    def _audit_rows(self, counts: Counts) -> None:
+        """Count the results that lie in the output, where a run has changed it, or has found it wrong before."""
+        if not self._changed and not self.ledger.get(SUSPECT):
+            return
+        there, sequential = self.sink.stored(), self.sink.sequential
+        expected = counts.rows if sequential else sum(1 for _ in self.ledger.done_ids())
+        wrong = there != expected if sequential else there < expected  # others may put files into a folder
+        self.remember(SUSPECT, wrong or None)
+        if wrong:
+            raise AuditError(
+                f"{self.out} has {there:,} results, and {expected:,} are in the ledger: some were lost on the way, or "
+                "somebody else changed the output. Start over with --fresh (fresh=True), or into another out."
+            )
 
 
 def _taken_apart(value: Failure | Partial) -> tuple[tuple[Failure, ...], Mapping[str, Any] | None, Any]:
@@ -307,5 +334,5 @@ def read_failures(out: Path) -> Iterator[dict[str, Any]]:
     path = job_folder(out) / "ledger.sqlite"
     if not path.is_file():
         raise UsageError(f"{out} has no ledger ({path} does not exist): nothing was run into it.")
-    with Ledger(path) as ledger:
+    with readable(path), Ledger(path) as ledger:
         yield from ledger.failures()

@@ -21,8 +21,9 @@ class Batching:
     `max_size`: items per call, or "auto" (found by measurement for model files, 8 for callables). `max_wait_s`: how
     long a batch that is not full may wait for more items when they trickle in (a folder's batches never wait: they
     are formed by position, so that a resumed run computes the same ones). `safety`: "exact", a model file or module
-    that gives items other answers in a batch than alone (tried on real items at the start) gets them one by one;
-    "fast" lets it have its batches. Callables are not tried: they see each item once.
+    that gives items other answers in a batch than alone (tried on real items at the start) gets them one by one, and
+    unpadded where padding, which its spec may allow, changes answers; "fast" lets it have its batches, and pads.
+    Callables are not tried: they see each item once.
     """
 
     max_size: int | Auto = "auto"
@@ -87,9 +88,9 @@ class View:
 class Augment:
     """A model asked about several views of each picture: `model=Augment(net, [View(), View(flip=True)])`.
 
-    The views of an item are rows of one batch. Dense outputs (C, H, W) are turned back, brought to the largest one's
-    size and merged; other numbers (scores, where the spec has an activation) are merged as they are. `merge`: "mean",
-    "max", or a function that takes the list of arrays, one for each view.
+    The views of an item are rows of the model's batches (`Batching.max_size` counts rows). Dense outputs (C, H, W) are
+    turned back, brought to the largest one's size and merged; other numbers (scores, where the spec has an activation)
+    are merged as they are. `merge`: "mean", "max", or a function that takes the list of arrays, one for each view.
     """
 
     model: Any
@@ -112,8 +113,8 @@ class Augment:
 class Limits:
     """What a run may use.
 
-    `item_timeout_s`: longest time for one item in one stage, then the run stops as stalled; in a stage of processes the
-    item fails instead, and its process is replaced.
+    `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled. A process that does it
+    is killed and replaced; a thread cannot be killed, and is given up.
     `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
     """
 

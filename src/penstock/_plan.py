@@ -10,40 +10,44 @@ from itertools import groupby
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
 
+MOST_ITEMS = 65_536
+"""In flight at most where they cost next to nothing: every worker's parcel is a share of it, and changing hands costs
+as much as 500 such items."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
 
-    `serial`: only one thread at a time can be in it (a model that must not be called twice at once). `branch`: the
-    model, where there are several, that it belongs to.
+    `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
     """
 
     step: Step
     workers: int | None = None
-    serial: bool = False
     branch: str | None = None
+    serial: bool = False
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
     """Return the stages: neighbours without workers of their own are fused into one stage of `threads` workers.
 
-    Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A serial
-    step is a stage of its own with one worker: fused, the other workers would wait for it and do nothing else. Several
-    models are fused too where all of them can be; else each has stages of its own, beside those of the others.
+    Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A step
+    with workers of its own is a stage of its own: a model that one thread may call has one, for fused, the other
+    threads would wait for it and do nothing else. Several models are fused too where all of them can be; else each has
+    stages of its own, beside those of the others.
     """
-    apart = any(part.branch is not None and (part.workers or part.serial) for part in parts)
+    apart = any(part.branch is not None and part.workers for part in parts)
 
     def key(numbered: tuple[int, Part]) -> tuple[str | None, int]:
         i, part = numbered
-        return (part.branch if apart else None, i if part.workers or part.serial else -1)
+        return (part.branch if apart else None, i if part.workers else -1)
 
     stages = []
     for (branch, _), group in groupby(enumerate(parts), key=key):
         members = [part for _, part in group]
-        workers = 1 if members[0].serial else members[0].workers or threads
-        name = "+".join(part.step.name for part in members)
-        stages.append(Stage(name, tuple(part.step for part in members), workers, branch))
+        workers = members[0].workers or threads
+        name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
+        stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages
 
 
@@ -51,4 +55,4 @@ def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
     """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
     block = math.lcm(*(stage.block or 1 for stage in stages))  # what travels together, see `Pipeline.block`
     need = 2 * sum(stage.workers for stage in stages) * block
-    return Window(max(32, need), max(32_768, need), max_bytes)
+    return Window(max(32, need), max(MOST_ITEMS, need), max_bytes)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock._options import Auto, Batching, Ensemble, Torch, Workers
+from penstock._options import Augment, Auto, Batching, Ensemble, Torch, Workers
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
     from penstock._models.torch_net import TorchSource
 
 DEVICES = ("auto", "cpu")
+"""What any model runs on."""
 PRECISIONS = ("f32", "bf16", "f16")
 RUNTIMES = ("auto", "onnxruntime", "openvino")
 
@@ -34,13 +35,13 @@ class Request:
     threads: int | Auto = "auto"
     runtime: str = "auto"
     precision: str = "f32"
-    device: str = "auto"
+    device: str | Sequence[str] = "auto"
+    replicas: int | Auto = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, before any work."""
-        devices = DEVICES if self.torch is None else (self.device,)  # torch's were checked where it was made
+        self._refuse_devices()
         for name, value, known in (
-            ("device", self.device, devices),
             ("precision", self.precision, PRECISIONS),
             ("runtime", self.runtime, RUNTIMES),
         ):
@@ -49,14 +50,36 @@ class Request:
         for name in ("preset", "labels"):
             if isinstance(getattr(self, name), Mapping) and not isinstance(self.model, Mapping | Ensemble):
                 raise UsageError(f"{name}={getattr(self, name)!r} is by model, and there is one. Give it as it is.")
-        if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
-            raise UsageError(f'threads={self.threads!r}: give a number of threads >= 1, or "auto".')
+        for name, number in (("threads", self.threads), ("replicas", self.replicas)):
+            if number != "auto" and (not isinstance(number, int) or number < 1):
+                raise UsageError(f'{name}={number!r}: give a number of {name} >= 1, or "auto".')
         _ = self.batching  # checks itself
         for stage in self.stages:
             if not isinstance(stage, Workers) and not callable(stage):
                 raise UsageError(f"stages: {stage!r} is neither a function nor Workers(function, n).")
         if self.post is not None and not isinstance(self.post, Workers) and not callable(self.post):
             raise UsageError(f"post: {self.post!r} is neither a function nor Workers(function, n).")
+
+    def _refuse_devices(self) -> None:
+        devices = self.devices
+        if not devices or not all(isinstance(device, str) and device for device in devices):
+            raise UsageError(f'device={self.device!r}: give the name of a device, a list of names, or "auto".')
+        if len(set(devices)) < len(devices) or (len(devices) > 1 and "auto" in devices):
+            raise UsageError(f'device={self.device!r}: name each device once; "auto" is one device.')
+        if isinstance(self.model, Mapping | Ensemble | Augment) or self.torch is not None:
+            return  # theirs are checked where each is made
+        if not callable(getattr(self.model, "load", None)):
+            unknown = [device for device in devices if device not in DEVICES]
+            if unknown or len(devices) > 1:
+                raise UsageError(
+                    f"device={self.device!r}: this model runs on the CPU here; use one of {', '.join(DEVICES)}. Other "
+                    "devices are for torch, and for classes with a method load(device)."
+                )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices asked for, the first one first."""
+        return (self.device,) if isinstance(self.device, str) else tuple(self.device)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides about the answers, whatever the model is, as JSON values."""
@@ -91,7 +114,7 @@ class Request:
         """The model as one of torch's, or None where it is none."""
         from penstock._models.recognise import torch_of
 
-        return torch_of(self.model, self.device)
+        return torch_of(self.model, self.devices[0])
 
 
 def model_file(request: Request) -> Path | None:

@@ -50,7 +50,10 @@ class Session:
             called by one thread at a time unless threads are given as a number.
         runtime: "auto", "onnxruntime" or "openvino".
         precision: "f32" unless asked otherwise.
-        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too.
+        device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too, for a class what its `load(device)` knows. Several in
+            a list: a copy of the model on each.
+        replicas: how many workers call the model at once on each device, or "auto". They share one copy of the weights,
+            unless the model bears one thread at a time: then each has a copy.
 
     Raises:
         UsageError: the request cannot be carried out as it stands.
@@ -69,7 +72,8 @@ class Session:
         threads: int | Auto = "auto",
         runtime: str = "auto",
         precision: str = "f32",
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
+        replicas: int | Auto = "auto",
     ) -> None:
         """Check the request; no worker is started before the first items come."""
         request = Request(
@@ -83,6 +87,7 @@ class Session:
             runtime=runtime,
             precision=precision,
             device=device,
+            replicas=replicas,
         )
         self._recipe = recipe_of(request, positional=True)
         self._linger_s = request.batching.max_wait_s
@@ -169,7 +174,7 @@ class Session:
         if inlet is not None:  # read last, so that no request is seen done before it is seen at all
             requests = replace(requests, admitted=inlet.statistics().admitted)
         seen = pipeline.statistics() if pipeline else PipelineStatistics(running=False)
-        return SessionStatistics(seen.stages, seen.flows, seen.running, requests)
+        return SessionStatistics(seen.stages, seen.flows, seen.running, seen.notes, requests)
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -180,6 +185,7 @@ class Session:
             **self._ready.choices,
             "stages": {post.stage.name: post.stage.workers for post in self._pipeline.posts},
             "measurements": list(self._ready.measurements),
+            "memory": [plan.to_dict() for plan in self._ready.memory],
         }
 
     def _started(self, head: list[Any]) -> Pipeline:

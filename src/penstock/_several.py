@@ -36,7 +36,11 @@ class Several:
         self.names = _names(request.model)
         self._request = request
         self._partial = partial
-        self._recipes = {name: Recipe(_request_for(request, name), positional=positional) for name in self.names}
+        self._recipes = {
+            # A mean is one of rows, and padded lines have longer ones.
+            name: Recipe(_request_for(request, name), positional=positional, pads=not self._means)
+            for name in self.names
+        }
         self._first = self._recipes[self.names[0]]
         self._post = [] if request.post is None else [post_part(request.post, self.threads, WholeOnly)]
         colours = {r.spec.input.color for r in self._recipes.values() if r.spec is not None}
@@ -70,7 +74,8 @@ class Several:
             choices={"models": {name: dict(loaded.choices) for name, loaded in members.items()}},
             measurements=[{"model": n, **tried} for n, loaded in members.items() for tried in loaded.measurements],
             agreement="; ".join(f"{n}: {m.agreement}" for n, m in members.items() if m.agreement) or None,
-            noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.noted())},
+            memory=[plan for loaded in members.values() for plan in loaded.memory],
+            noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.model.noted())},
             close=close,
         )
 
@@ -82,7 +87,7 @@ class Several:
     def _parts(self, members: Mapping[str, Loaded], earlier: Earlier) -> list[Part]:
         parts = [*self._first.reading(self._shrink_to()), Part(forked(self.names, earlier))]
         for name, recipe in self._recipes.items():
-            own = [*recipe.preparing(), recipe.model_part(members[name]), *self._behind(recipe)]
+            own = [*recipe.preparing(members[name].padded), recipe.model_part(members[name]), *self._behind(recipe)]
             parts.extend(replace(part, step=within(name, part.step), branch=name) for part in own)
         parts.append(Part(Step.of("join", joined if self._partial else required)))
         if self._ensemble is not None:

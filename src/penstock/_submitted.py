@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock._contracts import Failure
+from penstock._engine.histogram import Histogram
 from penstock._engine.statistics import PipelineStatistics
-from penstock._telemetry.histogram import Histogram
 from penstock.errors import Cancelled, ItemError
 
 

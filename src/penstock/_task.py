@@ -24,6 +24,7 @@ from penstock._plan import Part
 from penstock._recipes import AnyRecipe, recipe_of
 from penstock._request import Request
 from penstock._several import Several
+from penstock._sinks.damage import readable
 from penstock._sinks.opening import open_sink
 from penstock._sources.duplicates import check_duplicates
 from penstock._sources.opening import open_source
@@ -68,13 +69,17 @@ def carry_out(request: Request, call: Call) -> Report:
     open_sink(call.out, own)  # refuses a suffix it does not know before anything is made
     source = open_source(call.source, exclude=(call.out, own), limit=call.limit)
     task = Task(source, recipe_of(request, positional=source.positional, partial=True), retry=call.retry)
-    with Interrupts() as interrupts, Job(call.out, open_sink, fresh=call.fresh) as job:
+    with (
+        Interrupts() as interrupts,
+        readable(own / "ledger.sqlite"),
+        Job(call.out, open_sink, fresh=call.fresh) as job,
+    ):
         if isinstance(call.source, (str, Path)):
             task.refuse_nothing(job)
         planned = task.list_items(job, order=call.order)
         job.remember(COMMAND, stored(call.source, request, call.kept()))
         todo = task.count_todo(job, planned)
-        orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo)
+        orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo, call.limit)
         drive = Drive(job, orders, interrupts)
         task.carry_out(job, drive, todo)
         report = drive.finish(source.ignored)
@@ -116,7 +121,7 @@ class Task:
         """Return how many items are to be done in this run, None where only the end will tell."""
         if self._retry:
             return job.ledger.count_retries()
-        counts = job.ledger.counts()
+        counts = job.ledger.counts(planned)
         return None if planned is None else planned - counts.done - counts.failed
 
     def carry_out(self, job: Job, drive: Drive, todo: int | None) -> None:

@@ -11,7 +11,7 @@ PenstockError
 ├── StageError            too many items failed: the failure budget is spent                         exit code 3
 ├── ModelError            a model cannot be loaded, or its answers cannot be trusted                 exit code 3
 ├── SinkError             results cannot be written (disk full, permission)                          exit code 3
-├── Stalled               no progress within the time allowed; carries the stacks                    exit code 4
+├── Stalled               items are stuck, and the run cannot go on; has the stacks            exit code 4
 ├── AuditError            planned != done + failed + skipped                                         exit code 5
 ├── Overloaded            a session's queue is full, and had no room in the time allowed
 ├── Cancelled             the work was stopped before it was done
@@ -19,6 +19,8 @@ PenstockError
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class PenstockError(Exception):
@@ -83,9 +85,13 @@ class SinkError(PenstockError):
 
 
 class Stalled(PenstockError):
-    """Raised when an item takes longer than it may; the message names item and stage and shows the stacks."""
+    """Raised when a run cannot go on because of items that take longer than they may.
+
+    The message names items and stages and shows the stacks. `lost`: (position, item, failure) of what was given up.
+    """
 
     exit_code = 4
+    lost: tuple[tuple[int, Any, Any], ...] = ()
 
 
 class AuditError(PenstockError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,9 +12,8 @@ import pytest
 
 from penstock._engine.chunks import one_by_one
 from penstock._engine.flow import SOURCE_STOP_S, Flow
-from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import STOP_S, Pipeline
-from penstock._engine.sizing import TURNS, Window
+from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
 from penstock.errors import Cancelled
 
@@ -289,50 +289,53 @@ def test_what_is_left_of_a_closed_flow_is_dropped() -> None:
         assert all(post.pieces == {} for post in pipeline.posts)
 
 
-def test_after_some_turns_a_worker_lets_an_idle_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else one thread of a cheap stage would do everything."""
-    pipeline = Pipeline([stage(str, 2)])
-    flow, post, worker = pipeline.flow(one_by_one([]), Window()), pipeline.posts[0], pipeline.workers[0]
-    post.queue.extend(Parcel(flow, i, (i, 1), [i], [i], [i]) for i in range(3 * TURNS))
-    turns: list[int] = []
-    monkeypatch.setattr(Pipeline, "_wait", lambda *_: turns.append(sum(map(len, post.queue))))
-    post.idle = 1
-    for _ in range(2 * TURNS + 1):
-        pipeline._exchange(worker, post)
-    assert turns == [2 * TURNS, TURNS]
-    post.idle, turns[:] = 0, []
-    for _ in range(TURNS - 1):
-        pipeline._exchange(worker, post)
-    assert turns == []  # alone, there is nobody to give way to
+def dead_consumer(flow: Flow) -> None:
+    """Read two parcels in a thread that ends in an error, and neither closes the flow nor reads on."""
+
+    def consume() -> None:
+        parcels = iter(flow)
+        next(parcels)
+        next(parcels)
+
+    ends(consume)
 
 
-def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those it would wait for have gone."""
-    gate, begun = threading.Event(), threading.Event()
+def source_of(state: str, gate: threading.Event) -> Iterator[int]:
+    yield from range(0 if state == "empty" else 10 if state == "producer dead" else 10_000)
+    if state == "producer dead":
+        raise ConnectionError("gone")
+    if state in ("empty", "producer stuck"):
+        gate_of(gate)
 
-    def slow(x: int) -> int:
-        begun.set()
+
+@pytest.mark.parametrize("stages", STAGES)
+@pytest.mark.parametrize(
+    "state", ["full", "empty", "producer dead", "producer stuck", "consumer dead", "workers stuck", "a worker given up"]
+)
+def test_a_close_takes_less_than_two_seconds(stages: str, state: str) -> None:
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def stuck(x: int) -> int:
+        begun.release()
         gate_of(gate)
         return x
 
-    pipeline = Pipeline([stage(slow, 2)])
-    waits: list[float] = []
-    wait = Pipeline._wait
-
-    def noted(self: Pipeline, post: Any, timeout_s: float) -> None:
-        if self._closing:
-            waits.append(timeout_s)
-        else:
-            wait(self, post, timeout_s)
-
-    monkeypatch.setattr(Pipeline, "_wait", noted)
-    with pipeline, pipeline.flow(one_by_one(range(100)), Window(32, 32)):
-        assert begun.wait(WAIT_S)
-        with pipeline.lock:  # as if one worker had done everything, and another were idle
-            pipeline.posts[0].idle += 1
-            for worker in pipeline.workers:
-                worker.turns = TURNS
-        pipeline.close(timeout_s=0.0)
-        gate.set()
-        pipeline.close(timeout_s=WAIT_S)
-    assert waits == []
+    made = STAGES[stages]() if "worker" not in state else [stage(stuck, 2), *STAGES[stages]()]
+    limit_s = 0.05 if state == "a worker given up" else None
+    with Pipeline(made, item_timeout_s=limit_s) as pipeline:
+        flow = pipeline.flow(one_by_one(source_of(state, gate)), Window(32, 32))
+        with flow:
+            if "worker" in state:
+                assert begun.acquire(timeout=WAIT_S)
+            if state == "a worker given up":
+                while not pipeline._relief.given_up():
+                    flow.collect(0.01)
+            elif state == "consumer dead":
+                dead_consumer(flow)
+            elif state in ("full", "producer dead"):
+                deliver(flow, 8)
+            begun_s = time.monotonic()
+            pipeline.close()
+            took_s = time.monotonic() - begun_s
+            gate.set()
+        assert took_s < 2.0

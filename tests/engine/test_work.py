@@ -186,3 +186,25 @@ def test_no_slice_is_begun_for_a_flow_that_is_closed(costs: Costs, worker: Worke
 def test_cutting_an_idle_worker_does_nothing(worker: Worker) -> None:
     worker.cut()
     assert worker.lease is None
+
+
+def test_a_worker_that_was_given_up_begins_no_other_step(costs: Costs, worker: Worker) -> None:
+    """Between two steps, where nothing is to be cut: whoever gives it up may have seen the lease of the one before."""
+    later: list[int] = []
+
+    def fn(x: int) -> int:
+        worker.given_up = x == 7
+        return x
+
+    head, _, _ = work(worker, bound(fn, later.append), parcel_of(8), None)
+    assert later == []
+    assert len(head) == 0
+
+
+def test_an_item_goes_on_behind_the_steps_it_has_behind_it(costs: Costs, worker: Worker) -> None:
+    parcel = parcel_of(4)
+    parcel.step, parcel.alone = 1, True
+    head, _, (first, second) = work(worker, bound(lambda x: 1 / 0, lambda xs: [-x for x in xs], block=2), parcel, 2)
+    assert head.values == [0, -1, -2, -3]
+    assert (first.items, second.items) == (0, 4)
+    assert (head.step, head.alone) == (0, False)  # the next stage begins with its own first one

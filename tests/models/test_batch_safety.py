@@ -72,6 +72,16 @@ def test_whoever_says_fast_gets_batches(centring: Path, tmp_path: Path) -> None:
     assert not np.allclose(answers(tmp_path / "o.jsonl"), rows(), rtol=1e-5)
 
 
+def test_a_resumed_job_stays_fast(centring: Path, tmp_path: Path) -> None:
+    batching = penstock.Batching(max_size=4, safety="fast")
+    options: dict[str, Any] = {"batch": batching, "runtime": "onnxruntime"}
+    penstock.run(rows(), centring, out=tmp_path / "o.jsonl", **options)
+    penstock.run(rows(), centring, out=tmp_path / "p.jsonl", limit=8, **options)
+    report = penstock.run(rows(), centring, out=tmp_path / "p.jsonl", batch=4)  # what it began with holds
+    assert report.plan["batch"] == 4
+    assert (tmp_path / "o.jsonl").read_bytes() == (tmp_path / "p.jsonl").read_bytes()
+
+
 def test_a_module_that_looks_at_its_neighbours(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
 

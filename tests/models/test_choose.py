@@ -190,7 +190,7 @@ def test_a_candidate_that_is_wrong_in_larger_batches_alone_is_used_at_a_smaller_
         lambda self, p, s: WrongInBatches(p, s) if self.settings.get("in_graph") else load(self, p, s),
     )
     ranks = {1: 100.0, 2: 900.0, 4: 900.0, 8: 900.0}
-    monkeypatch.setattr(race, "pace", lambda model, items, threads, batch, slot_s: Pace(ranks[batch], ranks[batch]))
+    monkeypatch.setattr(race, "pace", lambda model, items, threads, batch, *_: Pace(ranks[batch], ranks[batch]))
     chosen = closing(choose(path, spec, items, Wanted(threads=2, runtime="onnxruntime")))
     assert chosen.batch_size == 1
     assert sum(each["verdict"].startswith("refused") for each in chosen.measurements) >= 3

@@ -69,6 +69,18 @@ def test_rows_of_all_items_from_each_thread() -> None:
     assert in_batches(model.predict, [1, 2, 3], 8) == [1, 2, 3]
 
 
+def test_rows_come_in_batches_that_fit_in_memory() -> None:
+    class Small(Fake):
+        def predict(self, items: Sequence[Any]) -> list[Any]:
+            if len(items) > 2:
+                raise MemoryError
+            return super().predict(items)
+
+    model = Small()
+    assert rows_of_all(model, [1, 2, 3, 4, 5], threads=1, batch=5) == [[1, 2, 3, 4, 5]]
+    assert model.batches == [2, 2, 1]
+
+
 def test_a_pace_is_by_the_clock_and_by_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {"perf_counter": 0.0, "process_time": 0.0}
     monkeypatch.setattr("time.perf_counter", lambda: clocks["perf_counter"])

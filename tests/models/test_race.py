@@ -11,6 +11,7 @@ from penstock._models import race as race_module
 from penstock._models.candidates import Candidate
 from penstock._models.drill import Pace
 from penstock._models.race import Lap, Result, clock_of, race
+from penstock.errors import ItemError, ModelError
 
 
 class Planted:
@@ -18,17 +19,26 @@ class Planted:
 
     concurrency = "concurrent"
 
-    def __init__(self, rates: dict[int, float], batch_size: int | None = None, busy: float = 1.0) -> None:
+    def __init__(
+        self,
+        rates: dict[int, float],
+        batch_size: int | None = None,
+        busy: float = 1.0,
+        fails: tuple[int, ...] = (),
+    ) -> None:
         self.rates = rates
         self.batch_size = batch_size
         self.busy = busy
+        self.fails = fails
         self.measured: list[int] = []
 
 
 @pytest.fixture(autouse=True)
 def planted_paces(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float) -> Pace:
+    def measure(model: Any, items: Any, threads: int, batch: int, slot_s: float, ceiling: Any) -> Pace:
         model.measured.append(batch)
+        if batch in model.fails:
+            raise ItemError(f"no memory for {batch}")
         rate = float(model.rates.get(batch, 1.0))
         return Pace(rate * model.busy, rate)
 
@@ -71,13 +81,16 @@ def test_batches_that_take_long_are_not_tried() -> None:
     assert set(heavy.measured) == {1}
 
 
-def test_a_fixed_batch_and_ragged_items_are_not_tried_in_batches() -> None:
+def test_a_fixed_batch_is_not_tried_in_batches() -> None:
     fixed = Planted({1: 100}, batch_size=1)
     race(laps(fixed), ITEMS, 2, try_batches=True)
     assert set(fixed.measured) == {1}
-    free = Planted({1: 100, 8: 1000})
-    race(laps(free), [np.zeros(2), np.zeros(3)], 2, try_batches=True)
-    assert set(free.measured) == {1}
+
+
+def test_items_of_several_shapes_are_tried_in_larger_batches_for_each_gets_a_part() -> None:
+    free = Planted({1: 1000, 32: 2000})
+    assert race(laps(free), [np.zeros(2), np.zeros(3)], 2, try_batches=True).laps[0].batch == 32
+    assert set(free.measured) == {1, 4, 16, 32}
 
 
 def test_equals_go_to_the_earlier_candidate() -> None:
@@ -124,6 +137,17 @@ def test_one_thread_with_the_runtimes_own_behind_it_must_be_worth_a_stage_of_its
     assert winner(race(laps(Planted({1: 100}), alone := Alone({1: 115})), ITEMS, 2, try_batches=False)) is alone
 
 
+@pytest.mark.parametrize("settings", [{"intra_threads": 2}, {"streams": 1, "threads": 2}])
+def test_a_call_that_takes_all_cpus_must_be_worth_what_it_costs_the_other_steps(settings: dict[str, int]) -> None:
+    def won(rate: int) -> bool:
+        apart, together = Planted({1: 100}), Planted({1: rate})
+        run = [Lap(Candidate("a", settings={"streams": 2, "threads": 2}), apart, 1)]  # type: ignore[arg-type]
+        run.append(Lap(Candidate("b", settings=settings), together, 1))  # type: ignore[arg-type]
+        return winner(race(run, ITEMS, 2, try_batches=False)) is together
+
+    assert (won(109), won(115)) == (False, True)
+
+
 def test_who_waits_for_one_thread_or_a_gpu_says_nothing_about_the_machine() -> None:
     assert race(laps(Alone({1: 100}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"
     assert race(laps(Planted({1: 100}), Alone({1: 150}, busy=0.4)), ITEMS, 2, try_batches=False).clock == "wall"
@@ -133,3 +157,18 @@ def test_a_gpu_gets_larger_batches() -> None:
     gpu = OnGpu({1: 1000, 4: 2000, 16: 4000, 64: 5000})
     assert race(laps(gpu), ITEMS, 2, try_batches=True).laps[0].batch == 64
     assert set(gpu.measured) == {1, 4, 16, 64}
+
+
+def test_a_batch_that_fails_is_out_and_reported() -> None:
+    heavy = Planted({1: 100, 2: 150, 4: 200, 8: 900}, fails=(4, 8))
+    result = race(laps(heavy), ITEMS, 2, try_batches=True)
+    assert result.laps[0].batch == 2
+    assert sorted(lap.batch for lap in result.failed) == [4, 8]
+    assert heavy.measured.count(8) == 1
+
+
+def test_a_candidate_that_fails_leaves_the_race_to_the_others() -> None:
+    broken, sound = Planted({1: 900}, fails=(1,)), Planted({1: 100})
+    assert winner(race(laps(broken, sound), ITEMS, 2, try_batches=False)) is sound
+    with pytest.raises(ModelError, match=r"failed in batches of 1: no memory for 1 Ask for smaller ones"):
+        race(laps(broken), ITEMS, 2, try_batches=True)

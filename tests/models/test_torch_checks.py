@@ -161,7 +161,10 @@ def test_compiled_modules_are_called_by_one_thread(
     nets: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    for options in (Torch(nets.make(), compile=True), Torch(torch.compile(nets.make()))):
+    inside, in_place = torch.nn.Sequential(torch.compile(nets.make())), nets.make()
+    in_place.compile(backend="eager")
+    users = [Torch(module) for module in (torch.compile(nets.make()), inside, in_place)]
+    for options in (Torch(nets.make(), compile=True), *users):
         net = load_net(replace(options, device="cpu"))
         said = why_alone(net, SPEC, truth_of(net.plain(), SPEC, pictures(2)))
         assert said is not None

@@ -180,3 +180,27 @@ def test_a_compiled_net_answers_as_the_plain_one(
     for row, expected in zip(rows(chosen, items), rows(plain, items), strict=True):
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-6)
     assert "torch.compile" in chosen.choices["settings"]["why"]
+
+
+def test_what_is_compiled_after_the_seal_is_counted(
+    nets: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", dynamic=False))
+    items = pictures(8)
+    chosen = choose_torch(Torch(nets.make(), device="cpu", compile=True), SPEC, items, Wanted(2, batch=4))
+    model: Any = chosen.model
+    rows(chosen, items[:4])
+    assert model.compiles_after_seal == 0  # in another thread too: nothing is compiled again for it
+    rows(chosen, items[:3])
+    assert model.compiles_after_seal == 1
+    rows(chosen, items[:3])
+    assert model.compiles_after_seal == 1
+    model.close()
+
+
+def test_a_net_that_is_not_compiled_counts_nothing(nets: Any, pictures: Pictures) -> None:
+    chosen = choose_torch(Torch(nets.make(), device="cpu"), SPEC, pictures(2), Wanted(1, batch=1))
+    model: Any = chosen.model
+    rows(chosen, pictures(2))
+    assert model.compiles_after_seal == 0
+    model.close()

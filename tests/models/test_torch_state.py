@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from penstock._models.torch_net import Net, load_net
-from penstock._models.torch_state import Snapshot
+from penstock._models.torch_state import snapshot_of
 from penstock._options import Torch
 
 torch = pytest.importorskip("torch")
@@ -40,9 +40,9 @@ class Writer(Module):  # type: ignore[misc]
 def written(write: Callable[[Any], Any]) -> list[str]:
     net: Net = load_net(Torch(Writer(write), device="cpu"))
     with torch.inference_mode():
-        before = Snapshot(net)
+        before = snapshot_of(net)
         net.module(torch.ones(1, 2))
-        return before.changed(Snapshot(net))
+        return before.changed(snapshot_of(net))
 
 
 WRITES: list[tuple[Callable[[Any], Any], str]] = [
@@ -76,10 +76,10 @@ def test_a_buffer_made_in_inference_mode_is_compared_by_content() -> None:
     net = load_net(Torch(Writer(lambda m: m.steps.add_(1)), device="cpu"))
     with torch.inference_mode():
         net.module.register_buffer("steps", torch.zeros(1))
-        before, same = Snapshot(net), Snapshot(net)
+        before, same = snapshot_of(net), snapshot_of(net)
         net.module(torch.ones(1, 2))
         assert before.changed(same) == []
-        assert before.changed(Snapshot(net)) == ["steps"]
+        assert before.changed(snapshot_of(net)) == ["steps"]
 
 
 def test_what_is_replaced_is_seen_though_it_has_the_old_ones_place_in_memory() -> None:
@@ -90,6 +90,6 @@ def test_what_is_replaced_is_seen_though_it_has_the_old_ones_place_in_memory() -
     net = load_net(Torch(Writer(replace), device="cpu"))
     net.module(torch.ones(1, 2))
     for _ in range(20):
-        before = Snapshot(net)
+        before = snapshot_of(net)
         net.module(torch.ones(1, 2))
-        assert before.changed(Snapshot(net)) == ["settings"]
+        assert before.changed(snapshot_of(net)) == ["settings"]

@@ -62,6 +62,16 @@ def test_free_width() -> None:
     assert lines(PIXELS[:, :1]).shape == (32, 1, 3)
 
 
+def test_a_free_width_is_filled_up_on_the_right() -> None:
+    plain = make(InputSpec(keep_aspect_height=32))(PIXELS)
+    found = make(InputSpec(keep_aspect_height=32, pad_to_multiple_of=20, pad_value=114))(PIXELS)
+    assert found.shape == (32, 60, 3)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found[:, :48], plain)
+    assert (found[:, 48:] == 114).all()
+    np.testing.assert_array_equal(make(InputSpec(keep_aspect_height=32, pad_to_multiple_of=24))(PIXELS), plain)
+
+
 @pytest.mark.parametrize(
     "wrong", [PIXELS[0], PIXELS[..., :1], PIXELS.astype(np.float32), PIXELS[:0], PIXELS.tolist(), "a.jpg"]
 )

@@ -147,7 +147,7 @@ def test_other_version_is_refused(tmp_path: Path) -> None:
 def test_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(LedgerError, match="no readable ledger"):
+    with pytest.raises(LedgerError, match="damaged, or no ledger of penstock"):
         Ledger(path)
 
 

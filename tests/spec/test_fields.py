@@ -40,6 +40,8 @@ def test_lists_and_single_numbers_take_their_form() -> None:
         ({"dtype": "uint8", "mean": 128, "std": 1}, 'dtype="uint8" takes the pixels as they are'),
         ({"keep_aspect_height": 32, "size": [32, 100]}, "leave out size"),
         ({"keep_aspect_height": 32, "resize": "pad"}, "leave out resize"),
+        ({"keep_aspect_height": 32, "pad_to_multiple_of": 1}, "pad_to_multiple_of=1: give a whole number >= 2"),
+        ({"pad_to_multiple_of": 32, "resize": "pad", "size": [8, 8]}, "the width that keep_aspect_height leaves free"),
         ({"short_side": 256}, 'short_side belongs to resize="short_side"; resize is None'),
         ({"crop": "center", "resize": "pad"}, "crop belongs to"),
         ({"resize": "short_side"}, "short_side=None: give a whole number >= 1"),

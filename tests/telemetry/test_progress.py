@@ -162,6 +162,24 @@ def test_a_terminal_without_what_the_line_needs_gets_plain_lines(missing: str, m
     assert "50/1,000, 20/s" in terminal.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("mode", "line"), [("plain", "a\\x1bb\n"), ("json", '{"event": "plan", "text": "a\\u001bb"}\n')]
+)
+def test_words_are_a_line_of_their_own(mode: Mode, line: str) -> None:
+    stream = io.StringIO()
+    with Progress(None, mode, stream=stream) as progress:
+        progress.say("a\x1bb")
+        assert stream.getvalue() == line
+
+
+def test_words_stand_above_the_line_of_a_terminal() -> None:
+    stream = Terminal()
+    with Progress(10, "auto", stream=stream) as progress:
+        progress.update(1, 0)
+        progress.say("memory: [red]a\x1b[31m of " + "x" * 100)
+    assert "memory: [red]a\\x1b[31m of " + "x" * 100 in stream.getvalue()
+
+
 def test_quiet_is_quiet() -> None:
     terminal = Terminal()
     run(terminal, "quiet")

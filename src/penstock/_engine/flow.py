@@ -168,6 +168,11 @@ class Flow:
         if self._enough():
             self._arrived.notify()
 
+    def missing(self) -> int:
+        """Return how many items neither came out nor wait for others, where the pipeline is empty. Lock held."""
+        there = self._arrived_to + sum(map(len, self._waiting.values()))
+        return 0 if self.closed else self.gate.admitted - there
+
     def _enough(self) -> bool:
         """Tell whether the consumer need not wait."""
         return self._arrived_to - self._delivered >= self._least or self._ended()

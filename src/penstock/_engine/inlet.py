@@ -151,3 +151,7 @@ class Inlet:
         """Give back the room of a parcel whose tickets have been told. Lock held."""
         self.gate.came_out(len(parcel))
         self.gate.release(len(parcel))
+
+    def missing(self) -> int:
+        """Return how many items did not come out, where the pipeline is empty. Lock held."""
+        return 0 if self.closed else self.gate.in_flight

@@ -37,6 +37,10 @@ class Parcel:
     """Bytes that `values` hold, estimated when the parcel last changed hands."""
     open_until: float | None = None
     """Until this time (monotonic) more items may be added to it; None: sealed."""
+    step: int = 0
+    """How many steps of the stage it is at are done with it: more than 0 only where a worker was given up amid them."""
+    alone: bool = False
+    """The items of its batch are to be asked one by one in that step: they got stuck together."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -60,6 +64,8 @@ class Parcel:
             values,
             failed,
             share,
+            step=self.step,
+            alone=self.alone,
         )
 
 

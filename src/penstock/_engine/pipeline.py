@@ -9,21 +9,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
 from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
 from penstock._engine.gate import Gate
+from penstock._engine.histogram import Histogram
 from penstock._engine.inlet import Inlet
-from penstock._engine.parcel import Parcel, join, whole_blocks
-from penstock._engine.sizing import TURNS, Window, first_slice, share, smooth
+from penstock._engine.parcel import Parcel, whole_blocks
+from penstock._engine.post import Post
+from penstock._engine.relief import Relief
+from penstock._engine.rescue import Rescue
+from penstock._engine.sizing import TURNS, Window, first_slice, share
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
 from penstock._engine.step import Stage, routes
-from penstock._engine.watch import Watch
+from penstock._engine.watch import line_of
 from penstock._engine.work import HERE, Clock, Worker, work
 from penstock.errors import Closed
 
@@ -33,34 +35,13 @@ CUT_S = 0.05
 """How often a close cuts short what a worker may have begun in the meantime."""
 
 
-@dataclass(slots=True)
-class Post:
-    """A stage at work: parcels before it, pieces waiting to be gathered, its measurements. Guarded by the lock."""
-
-    stage: Stage
-    ready: threading.Condition
-    block: int | None
-    """Of the stage, which works it out each time it is asked."""
-    queue: deque[Parcel] = field(default_factory=deque)
-    branches: int = 1
-    """How many stages end at this one; it waits for the parcel from each."""
-    pieces: dict[tuple[Flow | Inlet, int], list[tuple[int, Parcel]]] = field(default_factory=dict)
-    """By the parcel they were cut from: pieces, with the stage each came from."""
-    clocks: list[Clock] = field(default_factory=list)
-    cost_s: float = 0.0
-    idle: int = 0
-
-    def queued(self) -> int:
-        """Return how many items wait."""
-        return sum(map(len, self.queue))
-
-
 class Pipeline:
     """Stages with their workers; a context manager that starts them and joins them.
 
     Args:
         stages: what is done, in order; a stage of several steps is fused: one worker does them in a row.
-        item_timeout_s: longest time for one item (one batch) in one step; then the flows fail with `Stalled`.
+        item_timeout_s: longest time for one item (one batch) in one step; then the item fails as `Stalled`, and its
+            worker is replaced, see `Relief`.
     """
 
     def __init__(self, stages: Sequence[Stage], *, item_timeout_s: float | None = None) -> None:
@@ -70,26 +51,29 @@ class Pipeline:
         self._routes = routes(stages)
         for post in self.posts:
             post.clocks = [Clock() for _ in post.stage.steps]
+            post.calls = [Histogram() for _ in post.stage.steps]
         for s, post in enumerate(self.posts):
             post.branches = max(1, sum(s in targets for targets in self._routes))
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
         self.worker_count = sum(stage.workers for stage in stages)
-        self._flows: list[Flow | Inlet] = []
+        self.flows: list[Flow | Inlet] = []
         self._precedent: Gate | None = None
         self._closing = False
         self._error: BaseException | None = None
         self._told = False
-        self._watch = Watch(item_timeout_s)
+        self._relief = Relief(self, item_timeout_s)
         self._look_at = 0.0
-        self.workers = [
-            Worker(s, i, threading.Thread(target=self._run, name=f"penstock-{post.stage.name}-{i}", daemon=True))
-            for s, post in enumerate(self.posts)
-            for i in range(post.stage.workers)
-        ]
-        for worker in self.workers:
-            worker.last = worker.stage == len(self.posts) - 1
-            worker.item_timeout_s = item_timeout_s
-        self._by_thread = {worker.thread: worker for worker in self.workers}
+        self._by_thread: dict[threading.Thread, Worker] = {}
+        self.workers = [self._worker(s, i) for s, post in enumerate(self.posts) for i in range(post.stage.workers)]
+
+    def _worker(self, stage: int, index: int, suffix: str = "") -> Worker:
+        """Return a worker, not yet started. A daemon: one that is stuck in the user's code must not hold the exit."""
+        name = f"penstock-{self.posts[stage].stage.name}-{index}{suffix}"
+        worker = Worker(stage, index, threading.Thread(target=self._run, name=name, daemon=True))
+        worker.last = stage == len(self.posts) - 1
+        worker.item_timeout_s = self._relief.watch.item_timeout_s
+        self._by_thread[worker.thread] = worker
+        return worker
 
     def __enter__(self) -> Self:
         """Start the workers."""
@@ -145,12 +129,13 @@ class Pipeline:
         deadline = time.monotonic() + timeout_s
         with self.lock:
             self._closing = True
-            flows = list(self._flows)
+            flows = list(self.flows)
             for post in self.posts:
                 post.ready.notify_all()
         for flow in flows:
             flow.close(min(SOURCE_STOP_S, max(0.0, deadline - time.monotonic())))
-        return [worker.thread.name for worker in self.workers if not self._joined(worker, deadline)]
+        left = [worker.thread.name for worker in self.workers if not self._joined(worker, deadline)]
+        return left + [thread.name for thread in self._relief.given_up()]
 
     def _joined(self, worker: Worker, deadline: float) -> bool:
         """Wait for a worker to end. It is cut short again and again: it may just have begun another slice."""
@@ -166,9 +151,12 @@ class Pipeline:
         """Return a snapshot of all stages and flows."""
         with self.lock:
             stages = tuple(self._stage_statistics(s, post) for s, post in enumerate(self.posts))
-            flows = list(self._flows)
+            flows = list(self.flows)
             running = not self._closing
-        return PipelineStatistics(stages, tuple(flow.statistics() for flow in flows), running)
+        notes = self._relief.notes.counts()
+        for step in (step for post in self.posts for step in post.stage.steps):
+            notes |= step.notes.counts()
+        return PipelineStatistics(stages, tuple(flow.statistics() for flow in flows), running, notes)
 
     def _stage_statistics(self, s: int, post: Post) -> StageStatistics:
         counts = tuple(worker.items for worker in self.workers if worker.stage == s)
@@ -181,18 +169,49 @@ class Pipeline:
     @property
     def watch_period_s(self) -> float:
         """How often a consumer should call `watch`, at least."""
-        return self._watch.period_s
+        return self._relief.watch.period_s
 
     def watch(self) -> None:
-        """Look, now and then, whether the workers live and move; called by consumers. Fails the flows if not."""
+        """Look, now and then, whether the workers live and move; called by consumers. Helps, or fails the flows."""
         now = time.monotonic()
         if now < self._look_at:
             return
         with self.lock:
-            self._look_at = now + self._watch.period_s
-            problem = None if self._closing else self._watch.look(self.workers)
+            self._look_at = now + self._relief.watch.period_s
+            problem = None if self._closing else self._relief.look()
+        self._relief.say()
         if problem is not None:
             self._fail(problem)
+
+    def usual_s(self) -> float:
+        """Return what 99 % of the calls of the slowest step take at most, 0.0 before any was measured."""
+        with self.lock:
+            return max(calls.quantile(0.99) or 0.0 for post in self.posts for calls in post.calls)
+
+    def at_work(self) -> list[str]:
+        """Return what each worker is at, and for how long, as a line."""
+        with self.lock:
+            return [line_of(held) for held in self._relief.watch.look(self.workers)]
+
+    # ---- for the relief, lock held
+
+    def replace(self, worker: Worker, saved: Rescue) -> None:
+        """Put another worker in the place of one that was given up, and what was saved back before its stage.
+
+        Raises RuntimeError where no more threads may be had.
+        """
+        post = self.posts[worker.stage]
+        post.count(worker.clocks)
+        if saved.done is not None and len(saved.done):
+            self._pass_on(worker.stage, saved.done)
+        post.queue.extendleft(reversed(saved.again))
+        if post.idle:
+            post.ready.notify(len(saved.again))
+        generation = worker.thread.name.count("+") + 1
+        other = self._worker(worker.stage, worker.index, "+" * generation)
+        other.items = worker.items
+        self.workers[self.workers.index(worker)] = other
+        other.thread.start()
 
     # ---- for flows, lock held
 
@@ -225,7 +244,7 @@ class Pipeline:
     def _push(self, s: int, parcel: Parcel, origin: int) -> None:
         post = self.posts[s]
         if post.branches > 1 or (post.block and len(parcel) != parcel.origin[1]):
-            gathered = self._gather(post, parcel, origin)
+            gathered = post.gather(parcel, origin)
             if gathered is None:
                 return
             parcel = gathered
@@ -237,12 +256,12 @@ class Pipeline:
         """Begin to serve a flow. Raises what has ended the pipeline."""
         with self.lock:
             self._raise_if_closed()
-            self._flows.append(flow)
+            self.flows.append(flow)
 
     def detach(self, flow: Flow | Inlet) -> None:
         """Forget a closed flow; idempotent. What of it still waits is dropped when its turn comes. Lock held."""
-        if flow in self._flows:
-            self._flows.remove(flow)
+        if flow in self.flows:
+            self.flows.remove(flow)
             self._precedent = flow.gate
         for post in self.posts:
             post.pieces = {key: pieces for key, pieces in post.pieces.items() if key[0] is not flow}
@@ -264,14 +283,18 @@ class Pipeline:
                     worker.done = work(worker, bound, parcel, post.block)
                     del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
-            self._fail(error)
+            if not worker.given_up:
+                self._fail(error)
+        finally:
+            if worker.given_up:
+                self._by_thread.pop(worker.thread, None)
 
     def _fail(self, error: BaseException) -> None:
         """End all flows, now and later, with `error`."""
         with self.lock:
             error = self._error = self._error or error
             self._closing = True
-            flows = list(self._flows)
+            flows = list(self.flows)
             for flow in flows:
                 flow.fail(error)
                 self._told = True
@@ -286,26 +309,36 @@ class Pipeline:
     def _exchange(self, worker: Worker, post: Post) -> Parcel | None:
         """Hand over what is done and take the next parcel; None when the pipeline closes. The one place to wait."""
         with self.lock:
-            worker.lease = None
+            worker.lease = worker.parcel = None
+            if worker.given_up:
+                return None
             self._hand_over(worker, post)
-            other = post.queue and post.idle and not self._closing  # who could take what waits
-            if other and worker.turns >= TURNS:
-                worker.turns = 0
-                post.ready.notify()
-                self._wait(post, RECHECK_S)
+            worker.through = []
+            self._give_way(worker, post)
+            waited = False
             while not self._closing:
-                taken = self._next(post)
+                taken = self._next(post) if waited or len(post.queue) > post.promised else RECHECK_S
                 if isinstance(taken, Parcel):
                     worker.first_slice = first_slice(post.cost_s)
                     worker.turns += 1
+                    worker.parcel = taken
                     return taken
                 self._wait(post, taken)
+                waited = True
         return None
+
+    def _give_way(self, worker: Worker, post: Post) -> None:
+        """After TURNS parcels, put the next one by for the worker that has waited longest."""
+        if worker.turns >= TURNS and post.idle > post.promised and post.queue:
+            worker.turns = 0
+            post.promised += 1
+            post.ready.notify()
 
     def _wait(self, post: Post, timeout_s: float) -> None:
         post.idle += 1
         post.ready.wait(timeout_s)
         post.idle -= 1
+        post.promised = max(0, post.promised - 1)  # whoever has waited, for whatever reason, may take one
 
     def _next(self, post: Post) -> Parcel | float:
         """Take the first parcel that need not wait for more items; else return for how long to wait."""
@@ -350,27 +383,13 @@ class Pipeline:
             return
         (parcel, rest, clocks), worker.done = worker.done, None
         worker.items += len(parcel)
-        for total, clock in zip(post.clocks, clocks, strict=True):
-            total.busy_s += clock.busy_s
-            total.items += clock.items
-            total.failed += clock.failed
+        post.count(clocks)
         if parcel.flow.closed:
             return
-        if not post.cost_s or any(clock.items for clock in clocks):  # a parcel of failures alone says nothing
-            post.cost_s = smooth(post.cost_s, max(1e-9, sum(clock.busy_s for clock in clocks) / len(parcel)))
+        post.measure(len(parcel), clocks)
         if rest is not None:
             post.queue.appendleft(rest)
             if post.idle:
                 post.ready.notify()
         parcel.flow.gate.measured(parcel.nbytes, len(parcel))
         self._pass_on(worker.stage, parcel)
-
-    def _gather(self, post: Post, piece: Parcel, origin: int) -> Parcel | None:
-        """Keep `piece` until all pieces of its parcel are here from each branch, then return them as one."""
-        key = (piece.flow, piece.origin[0])
-        pieces = post.pieces.setdefault(key, [])
-        pieces.append((origin, piece))
-        if sum(len(there) for _, there in pieces) < post.branches * piece.origin[1]:
-            return None
-        del post.pieces[key]
-        return join([there for s, there in pieces if s == origin])

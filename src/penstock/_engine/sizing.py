@@ -17,7 +17,7 @@ FIRST_SLICE = 8
 """Items before the first look at the clock inside a parcel of unknown cost; twice as many before each next one."""
 SLICE_S = 0.001
 """Work before the first look where the cost is known; a parcel of so little work is never shared out."""
-TURNS = 8
+TURNS = 2
 """Parcels after which a worker lets an idle one of its stage go first.
 
 Otherwise one thread of a cheap stage does everything, for whoever holds the interpreter lock takes the next parcel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -56,3 +57,5 @@ class PipelineStatistics:
     stages: tuple[StageStatistics, ...] = ()
     flows: tuple[FlowStatistics, ...] = field(default=())
     running: bool = True
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What was unusual and no failure, with how many items it happened to."""

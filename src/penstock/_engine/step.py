@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock._contracts import Failure
+from penstock._engine.notes import Notes
 from penstock._engine.parcel import block_cuts, count_failures
 from penstock.errors import ItemError
+
+SHOWN_CHARACTERS = 200
+"""Of the reason for which a batch was asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Step:
     takes_item: bool = False
     model: str | None = None
     by_parcel: bool = False
+    notes: Notes = field(default_factory=Notes, compare=False)
+    """What was unusual about its calls; shared by all its workers."""
+    mark: Callable[[Any, Failure], Any] = lambda _, failure: failure
+    """mark(value, failure): what becomes of a value on which the step was given up."""
 
     @classmethod
     def of(cls, name: str, fn: Callable[..., Any], *, block: int | None = None, takes_item: bool = False) -> Step:
@@ -45,8 +53,13 @@ class Stage:
     steps: tuple[Step, ...]
     workers: int
     branch: str | None = None
-    """Neighbouring stages of different branches run side by side: each branch gets every parcel, the next stage waits
-    for all of them. Their steps change the values in place, each its own part; what they return is not looked at."""
+    """Which branch it belongs to.
+
+    Neighbouring stages of different branches run side by side: each branch gets every parcel, the next stage waits
+    for all of them. Their steps change the values in place, each its own part; what they return is not looked at.
+    """
+    serial: bool = False
+    """What a worker is in, no other may enter: it cannot be replaced while it is stuck."""
 
     @property
     def block(self) -> int | None:
@@ -175,7 +188,9 @@ def _run_blocks(step: Step, fn: Callable[..., Any], rows: Rows, out: list[Any]) 
     return failed
 
 
-def _solve(step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any], out: list[Any]) -> int:
+def _solve(
+    step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any], out: list[Any], *, half: bool = False
+) -> int:
     """Append a row per value and return how many failed: a batch that fails is halved until its culprit is alone."""
     if not batch or not rows.values:  # no values any more: cut short, see `Worker.cut`
         out.extend(batch)
@@ -187,8 +202,12 @@ def _solve(step: Step, fn: Callable[..., Any], rows: Rows, batch: list[Any], out
     if len(batch) == 1:
         out.append(answer)
         return 1
+    if not half:
+        why = f"first: {answer.type}: {answer.message[:SHOWN_CHARACTERS]}"
+        step.notes.add(f"asked again in smaller batches, as stage {step.name!r} failed on theirs", len(batch), why)
     middle = len(batch) // 2
-    return _solve(step, fn, rows, batch[:middle], out) + _solve(step, fn, rows, batch[middle:], out)
+    halves = (batch[:middle], batch[middle:])
+    return sum(_solve(step, fn, rows, part, out, half=True) for part in halves)
 
 
 def _answer(step: Step, fn: Callable[..., Any], batch: list[Any]) -> list[Any] | Failure:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock._engine.parcel import Parcel, estimate_nbytes, whole_blocks
@@ -36,6 +36,8 @@ class Lease:
     out: list[Any]
     """What has come of it so far."""
     begun: float
+    place: int = 0
+    """Which step of the stage it is."""
 
 
 Bound = list[tuple[Step, Callable[..., Any]]]
@@ -66,6 +68,14 @@ class Worker:
     """What it is at keeps that time itself: a process does it, which can be killed."""
     ending: bool = False
     """The pipeline ends: whatever it waits for is not wanted any more."""
+    parcel: Parcel | None = None
+    """What it has taken and not handed over yet."""
+    through: list[Any] = field(default_factory=list)
+    """Of that, the values of the first items: those that all steps are done with."""
+    clocks: list[Clock] = field(default_factory=list)
+    """What it has counted since it took it."""
+    given_up: bool = False
+    """It was stuck, and another one has its place: whatever it still brings is dropped."""
 
     def cut(self) -> None:
         """Stop the worker behind the item (the batch) in hand, by ending the list it works through.
@@ -88,8 +98,8 @@ HERE = Here()
 
 def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Done:
     """Run the steps over `parcel`, in slices of whole blocks; what is left after OVERTIME_S goes back."""
-    clocks = [Clock() for _ in bound]
-    values: list[Any] = []
+    clocks = worker.clocks = [Clock() for _ in bound]
+    values = worker.through = []
     failed, offset, n = 0, 0, len(parcel)
     deadline = time.perf_counter() + OVERTIME_S
     while offset < n and not parcel.flow.closed:
@@ -104,6 +114,7 @@ def work(worker: Worker, bound: Bound, parcel: Parcel, block: int | None) -> Don
             break
     head, rest = (parcel, None) if offset == n else parcel.split(offset)
     head.values, head.failed, head.nbytes = values, failed, estimate_nbytes(values)
+    head.step, head.alone = 0, False  # all steps are done with it
     return head, rest, clocks
 
 
@@ -119,12 +130,15 @@ def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) 
     tickets = part.flow.tickets
     if tickets is not None and worker.stage == 0:
         tickets.begin(part)
-    rows = Rows(part.positions, part.items, part.values, part.failed)
+    rows = Rows(_positions(part, bound), part.items, part.values, part.failed)
     begun = time.perf_counter()
-    for (step, fn), clock in zip(bound, clocks, strict=True):
+    for place in range(part.step, len(bound)):
+        (step, fn), clock = bound[place], clocks[place]
         out: list[Any] = []
         values, before = rows.values, rows.failed
-        worker.lease = Lease(part, step, values, out, begun)
+        worker.lease = Lease(part, step, values, out, begun, place)
+        if worker.given_up:  # looked at behind the lease, which whoever gives it up reads behind setting this
+            return None
         rows = Rows(part.positions, part.items, out, run_step(step, fn, rows, out))
         now = time.perf_counter()
         clock.busy_s += now - begun
@@ -136,3 +150,9 @@ def _run_slice(worker: Worker, bound: Bound, part: Parcel, clocks: list[Clock]) 
     if tickets is not None and worker.last:
         tickets.finish(part.items, rows.values)
     return rows
+
+
+def _positions(part: Parcel, bound: Bound) -> Sequence[int]:
+    """Return the positions that the batches of the first step are formed by: such that each item has its own."""
+    block = bound[part.step][0].block if part.alone else None
+    return range(0, block * len(part), block) if block else part.positions

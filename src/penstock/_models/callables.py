@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,34 +22,42 @@ from penstock.errors import Closed, ItemError, ModelError, UsageError
 CONCURRENCIES = ("concurrent", "one_at_a_time", "one_thread", "process")
 
 
-def callable_model(thing: Any, spec: InputSpec | None, concurrency: str | None) -> CallableModel | ProcessModel:
-    """Return `thing` as a model: in a process of its own where it says `concurrency = "process"`.
+def callable_model(
+    thing: Any, spec: InputSpec | None, device: str, concurrency: str | None
+) -> CallableModel | ProcessModel:
+    """Return `thing` as a model on `device`: in processes where it says `concurrency = "process"`.
 
     Raises UsageError where it is no model, needs arguments to be made, or cannot be sent to a process.
     """
     _refuse_others(thing)
     if _concurrency(thing, concurrency) == "process":
-        return ProcessModel(thing, spec)
-    return CallableModel(thing, spec=spec, concurrency=concurrency)
+        return ProcessModel(thing, spec, device)
+    return CallableModel(thing, spec=spec, device=device, concurrency=concurrency)
 
 
 class ProcessModel:
-    """A user's model in a process of its own: made and loaded there, replaced when it dies.
+    """A user's model in processes, one for each worker that enters it: made and loaded there, replaced when it dies.
 
     What it is given and what it returns have to pickle; arrays travel through shared memory.
     """
 
     concurrency = "process"
 
-    def __init__(self, thing: Any, spec: InputSpec | None = None) -> None:
+    def __init__(self, thing: Any, spec: InputSpec | None = None, device: str = "cpu") -> None:
         from penstock._engine.processes import model_bind
 
         self.name = qualified_name(thing).rpartition(".")[2]
-        self._bind = model_bind("model", partial(served, thing, spec), thing)
+        self.device = device
+        self._thing, self._spec = thing, spec
+        self._bind = model_bind("model", partial(served, thing, spec, device), thing)
 
     def __repr__(self) -> str:
         """Show what it is."""
-        return f"<ProcessModel {self.name}>"
+        return f"<ProcessModel {self.name} on {self.device}>"
+
+    def replica(self, device: str) -> ProcessModel:
+        """Return another one, whose processes load it on `device`."""
+        return ProcessModel(self._thing, self._spec, device)
 
     def worker(self) -> AbstractContextManager[Predict]:
         """Start the process, and give `predict(items) -> rows`.
@@ -63,9 +71,9 @@ class ProcessModel:
 
 
 @contextmanager
-def served(thing: Any, spec: InputSpec | None) -> Iterator[Predict]:
+def served(thing: Any, spec: InputSpec | None, device: str) -> Iterator[Predict]:
     """Give the `predict` of a user's model: what runs in its process."""
-    model = CallableModel(thing, spec=spec)
+    model = CallableModel(thing, spec=spec, device=device)
     try:
         with model.worker() as predict:
             yield predict
@@ -120,7 +128,16 @@ class CallableModel:
         """
         with LOADING:
             call = self._predict or self._load()
-        yield partial(self._run, call)
+        yield partial(self._run, call, nullcontext() if self.concurrency == "concurrent" else self._lock)
+
+    def replica(self, device: str) -> CallableModel:
+        """Return another copy, loaded on `device` when it is entered. Raises UsageError for what is one object."""
+        if not inspect.isclass(self._thing):
+            raise UsageError(
+                f"model {self.name} is one object that one thread may call at a time: there can be no second copy. "
+                "Give its class, which is made once for each, or say concurrency = 'concurrent' in it."
+            )
+        return CallableModel(self._thing, name=self.name, device=device, spec=self._spec, concurrency=self.concurrency)
 
     def describe(self) -> dict[str, Any]:
         """Return the model's part of a job's fingerprint: qualified name, and version or source hash."""
@@ -150,23 +167,23 @@ class CallableModel:
         self._predict = getattr(instance, "predict", None) or instance
         return self._predict
 
-    def _run(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    def _run(self, call: Callable[[Any], Any], turn: AbstractContextManager[Any], items: Sequence[Any]) -> list[Any]:
         if self._closed:
             raise Closed(f"model {self.name} was closed.")
         if self.concurrency == "one_thread" and threading.get_ident() != self._owner:
             raise ModelError(f"model {self.name} says concurrency='one_thread' and was called from a second thread.")
-        if self.concurrency == "concurrent":
-            return self._rows(call, items)
-        with self._lock:
-            return self._rows(call, items)
+        with turn:
+            if self._spec is None:
+                answer = call(items if type(items) is list else list(items))
+            else:
+                return self._rows(call, self._spec, items)
+        return rows_of(answer, len(items), self.name)
 
-    def _rows(self, call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        if self._spec is None:
-            return rows_of(call(items if type(items) is list else list(items)), len(items), self.name)
+    def _rows(self, call: Callable[[Any], Any], spec: InputSpec, items: Sequence[Any]) -> list[Any]:
         arrays = [np.asarray(item) for item in items]
         rows: list[Any] = [None] * len(arrays)
         for places in same_shape_groups(arrays):
-            batch = normalised(np.stack([arrays[place] for place in places]), self._spec, self._spec.dtype)
+            batch = normalised(np.stack([arrays[place] for place in places]), spec, spec.dtype)
             for place, row in zip(places, rows_of(call(batch), len(places), self.name), strict=True):
                 rows[place] = row
         return rows

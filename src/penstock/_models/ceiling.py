@@ -64,10 +64,12 @@ class Ceiling:
         """Return `predict` in batches that fit. Raises DeviceMemoryError for an item that does not fit alone."""
 
         def fitting(items: Sequence[Any]) -> Sequence[Any]:
-            if not self._limits:  # nothing has ever run out of memory
-                rows = _tried(predict, items)
-                if rows is not None:
-                    return rows
+            if not self._limits:  # nothing has ever run out of memory: this is what a usual call costs
+                try:
+                    return predict(items)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
                 self._failed(items)
             return self._in_parts(predict, items)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock._contracts import Model, Predict
 from penstock._models.agreement import Agreement, compare
 from penstock._models.candidates import reference_candidate
 from penstock._models.drill import callers_of, rows_of_all
+from penstock._models.padding import Padding
 from penstock._spec import InputSpec
 from penstock.errors import ItemError, ModelError
 
@@ -23,11 +24,15 @@ MIN_CHECKED = 4
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Items and the rows that the reference gives for them; `said` names the reference."""
+    """Items and the rows that the reference gives for them; `said` names the reference.
+
+    `padding`: whether the items are padded and why not, as choices to store; empty where their spec allows none.
+    """
 
     items: list[Any]
     rows: list[Any]
     said: str
+    padding: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -45,18 +50,31 @@ def reference(path: str | os.PathLike[str], spec: InputSpec | None) -> Iterator[
         model.close()
 
 
-def truth_of(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence[Any]) -> Truth:
+def truth_of(
+    path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence[Any], padding: Padding | None = None
+) -> Truth:
     """Return the rows of the `reference` for `items`, as `truth_by` does."""
     with reference(path, spec) as predict:
-        return truth_by(predict, items, f"one plain, single-threaded {reference_candidate().runtime} session")
+        said = f"one plain, single-threaded {reference_candidate().runtime} session"
+        return truth_by(predict, items, said, padding)
 
 
-def truth_by(predict: Predict, items: Sequence[Any], said: str) -> Truth:
+def truth_by(predict: Predict, items: Sequence[Any], said: str, padding: Padding | None = None) -> Truth:
     """Return the rows that `predict` gives for `items`, one by one, or for the first that fit into REFERENCE_S.
 
-    Items that it cannot run are left out: they fail in the run, each for itself. Raises ModelError where it can run
-    none of them.
+    Items that it cannot run are left out: they fail in the run, each for itself. Where `padding` is allowed and changes
+    no answer, the items are padded from here on. Raises ModelError where it can run none of them.
     """
+    truth = _one_by_one(predict, items, said)
+    if padding is None or not truth.items:
+        return truth
+    choices = padding.choices(predict, truth.items, truth.rows)
+    if choices["padded_to"]:
+        truth = _one_by_one(predict, padding.padded(truth.items), said)
+    return replace(truth, padding=choices)
+
+
+def _one_by_one(predict: Predict, items: Sequence[Any], said: str) -> Truth:
     kept: list[Any] = []
     rows: list[Any] = []
     errors: list[ItemError] = []

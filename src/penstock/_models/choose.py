@@ -12,8 +12,11 @@ from penstock._interrupt import checkpoint
 from penstock._models import graph, ort, ov
 from penstock._models.agreement import Agreement
 from penstock._models.candidates import Candidate, candidates, installed, reference_candidate, usable
+from penstock._models.ceiling import Ceiling
 from penstock._models.checking import Truth, check, truth_of
 from penstock._models.contender import Contender, Runnable
+from penstock._models.drill import same_shape
+from penstock._models.padding import Padding
 from penstock._models.race import Clock, Lap, Result, race
 from penstock._options import Auto
 from penstock._spec import InputSpec
@@ -24,7 +27,8 @@ from penstock.errors import MissingDependency, ModelError, PenstockError, UsageE
 class Wanted:
     """What was asked of a choice: the calling threads there will be, and what is not left to it.
 
-    `exact`: a batch counts only where its items get the answers they get alone.
+    `exact`: a batch counts only where its items get the answers they get alone. `padding`: what the spec allows.
+    `replicas`: copies that there will be of a model which bears one thread only.
     """
 
     threads: int
@@ -32,6 +36,8 @@ class Wanted:
     precision: str = "f32"
     batch: int | Auto = "auto"
     exact: bool = True
+    padding: Padding | None = None
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence
     Raises UsageError or MissingDependency for what cannot be, ModelError where no way to run the file is right.
     """
     runtimes = usable(wanted.runtime, wanted.precision)
-    choice = Choice(path, spec, wanted, truth_of(path, spec, items))
+    choice = Choice(path, spec, wanted, truth_of(path, spec, items, wanted.padding))
     if not items:
         return choice.take(reference_candidate())
     try:
@@ -86,7 +92,8 @@ def load_as(
     """
     candidate = Candidate(choices["runtime"], choices["precision"], dict(choices["settings"]))
     _refuse_other_installation(candidate, choices["version"], spec)
-    wanted = Wanted(threads, candidate.runtime, candidate.precision, choices["batch"])
+    exact = choices.get("safety") != "fast"
+    wanted = Wanted(threads, candidate.runtime, candidate.precision, choices["batch"], exact)
     choice = Choice(path, spec, wanted, truth_of(path, spec, items))
     if not items:
         return choice.take(reference_candidate())
@@ -130,7 +137,7 @@ class Choice:
                 self._refused.append(_tried(candidate, self._first_batch, f"not loaded: {error}"))
                 continue
             self._loaded.append(model)
-            laps.append(Lap(candidate, model, self._first_batch))
+            laps.append(Lap(candidate, model, self._first_batch, Ceiling(model.name)))
         self._laps = [lap for lap in laps if self._agrees(lap)]
         if not self._laps and self._first_batch > 1:
             self._keep_items_apart(laps)
@@ -146,7 +153,10 @@ class Choice:
 
     def fastest(self) -> Chosen:
         """Time what is left, and return the fastest that is right at its batch size too."""
-        timed = race(self._laps, self._truth.items, self._wanted.threads, try_batches=self._wanted.batch == "auto")
+        items = self._truth.items
+        # Unpadded, items of different shapes hardly ever share a batch.
+        try_batches = self._wanted.batch == "auto" and (same_shape(items) or bool(self._truth.padding.get("padded_to")))
+        timed = race(self._laps, items, self._wanted.threads, try_batches=try_batches)
         for lap in timed.laps:
             if self._agrees(lap):  # again, at its batch size, after all it has run
                 return self._chosen(lap, timed)
@@ -161,7 +171,7 @@ class Choice:
     def take(self, candidate: Contender) -> Chosen:
         """Return `candidate` as it is, for when there is nothing to check it on: then it should be the reference."""
         lap = Lap(candidate, candidate.load(self._source, self._spec), self._first_batch)
-        return Chosen(lap.model, lap.batch, _choices(lap), None, self._truth.said)
+        return Chosen(lap.model, lap.batch, self._choices(lap), None, self._truth.said)
 
     def close(self) -> None:
         """Free every model that was loaded and not chosen."""
@@ -193,10 +203,22 @@ class Choice:
             for other in timed.laps
             if other not in self._refused_laps
         ]
-        choices = _choices(lap)
+        tried += [_tried(other.candidate, other.batch, f"failed: {other.faults[0]}") for other in timed.failed]
+        choices = self._choices(lap)
         if self._apart is not None:
             choices |= {"asked_batch": self._first_batch, "why_batch": self._apart}
         return Chosen(lap.model, lap.batch, choices, agreement, self._truth.said, tried + self._refused)
+
+    def _choices(self, lap: Lap) -> dict[str, Any]:
+        return {
+            "runtime": lap.candidate.runtime,
+            "version": lap.model.version,
+            "precision": lap.candidate.precision,
+            "settings": dict(lap.candidate.settings),
+            "batch": lap.batch,
+            **self._truth.padding,
+            **({} if self._wanted.exact else {"safety": "fast"}),
+        }
 
     def _nothing_right(self) -> PenstockError:
         if not self._wrong:
@@ -206,16 +228,6 @@ class Choice:
             f"no way to run {str(self._source)!r} here gives the answers of {self._truth.said} on "
             f"{len(self._truth.items)} items:\n  {tried}\nTry another runtime= or precision=, or another version of it."
         )
-
-
-def _choices(lap: Lap) -> dict[str, Any]:
-    return {
-        "runtime": lap.candidate.runtime,
-        "version": lap.model.version,
-        "precision": lap.candidate.precision,
-        "settings": dict(lap.candidate.settings),
-        "batch": lap.batch,
-    }
 
 
 def _tried(candidate: Contender, batch: int, verdict: str, agreement: Agreement | None = None) -> dict[str, Any]:

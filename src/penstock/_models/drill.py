@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from penstock._contracts import Model, Predict
+from penstock._models.ceiling import Ceiling
 
 T = TypeVar("T")
 READY_TIMEOUT_S = 600.0
@@ -50,8 +51,12 @@ def callers_of(model: Model, threads: int) -> int:
 
 
 def rows_of_all(model: Model, items: Sequence[Any], threads: int, batch: int) -> list[list[Any]]:
-    """Return the rows of all `items` from each of `threads` workers that run at the same time."""
-    return side_by_side(model, threads, lambda predict, _: in_batches(predict, items, batch))
+    """Return the rows of all `items` from each of `threads` workers that run at the same time.
+
+    Batches for which there is no memory are made smaller, as they are in a run.
+    """
+    ceiling = Ceiling(model.name)
+    return side_by_side(model, threads, lambda predict, _: in_batches(ceiling.under(predict), items, batch))
 
 
 def in_batches(predict: Predict, items: Sequence[Any], batch: int) -> list[Any]:
@@ -70,10 +75,13 @@ class Pace:
     cpu: float
 
 
-def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float) -> Pace:
+def pace(
+    model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: float, ceiling: Ceiling | None = None
+) -> Pace:
     """Return the pace of `threads` workers together, over `slot_s` and at least one call each.
 
-    Of a model that only one thread may call, the others are idle, or the runtime's own.
+    Of a model that only one thread may call, the others are idle, or the runtime's own. Batches for which there is no
+    memory are made smaller under a `ceiling`, and raise without.
 
     Items of one shape cost the same; where shapes differ, whole passes over all of them are timed, or candidates would
     be compared on different items.
@@ -82,6 +90,7 @@ def pace(model: Model, items: Sequence[Any], threads: int, batch: int, slot_s: f
     cpu_started: list[float] = []
 
     def run(predict: Predict, place: int) -> tuple[int, float, float]:
+        predict = ceiling.under(predict) if ceiling else predict
         begin = place * len(items) // callers
         done, started = 0, time.perf_counter()
         while True:

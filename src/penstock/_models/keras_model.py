@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,7 @@ class KerasModel:
         self._batcher: Batcher | None = None
         self._sealed_at: int | None = None
         self._serial = threading.Lock()
+        self.weights_bytes = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in net.variables)
 
     def __repr__(self) -> str:
         """Show what is loaded and how it is run."""
@@ -78,7 +80,7 @@ class KerasModel:
 
     @property
     def concurrency(self) -> str:
-        """`concurrent`, or `one_at_a_time` where a call changes the model's variables."""
+        """`concurrent`, or `one_at_a_time` where a call changes the model's variables, or on torch its attributes."""
         return "one_at_a_time" if self._open().stateful else "concurrent"
 
     @property
@@ -114,6 +116,7 @@ class KerasModel:
                     self._warm_shape(sample)
                 except ItemError as error:
                     failures.append(error)
+            network.look()
         if failures and len(failures) == len(one_of_each):
             raise ModelError(f"model {self.name} failed on all of {len(samples)} sample items. First: {failures[0]}")
         self._sealed_at = network.programs.compiles if network.programs else 0

@@ -14,7 +14,11 @@ from penstock._models.keras_file import as_numpy
 from penstock._models.keras_programs import Programs, Tracer, padded_size, tracer_for
 from penstock._models.modelfile import LOADING
 from penstock._models.ports import Array, Port, fixed_batch
+from penstock._models.torch_state import Snapshot, some
 from penstock.errors import UsageError
+
+_LOSSES = ("_losses", "_loss_ids")
+"""What regularisers note for a training step; no answer depends on it."""
 
 
 class Network:
@@ -34,6 +38,7 @@ class Network:
         self._backend = backend
         self._port = port
         self._pads = False
+        self._held: Any = None
 
     def __call__(self, batch: Array) -> list[Array]:
         """Return every output of the model for `batch`, in the order of the ports that `settle` gave."""
@@ -53,8 +58,20 @@ class Network:
             plain = list(leaves(self._plain(batch)))
             self.stateful = _checksums(self._net) != before
             self._choose(batch, [array for _, array in plain])
+            self._held = _held(self._net) if self._backend == "torch" else None  # after the call that built it
         names = _output_names(self._net, [name for name, _ in plain])
         return tuple(self._output(name, array) for name, (_, array) in zip(names, plain, strict=True))
+
+    def look(self) -> None:
+        """Find out whether a call since `settle` wrote to an attribute: then calls must not overlap.
+
+        On torch alone, where calls run the layers' Python code; a compiled program runs none.
+        """
+        before, self._held = self._held, None
+        written = [] if before is None else before.changed(_held(self._net))
+        if written and not self.stateful:
+            self.stateful = True
+            self.why = f"a call writes to the model ({some(written)}): calls at the same time would mix up their items"
 
     def _output(self, name: str, array: Array) -> Port:
         # Where the batch is free, the batcher looks itself whether there is a row for each item.
@@ -153,6 +170,14 @@ def _output_names(net: Any, places: Sequence[str]) -> list[str]:
 
 def _checksums(net: Any) -> list[int]:
     return [zlib.crc32(as_numpy(variable.value).tobytes()) for variable in net.variables if not variable.trainable]
+
+
+def _held(net: Any) -> Snapshot:
+    """Return what the layers of a network on torch hold, in them torch's own modules too."""
+    layers = net._flatten_layers()  # noqa: SLF001 - a list of layers is no module to torch, and Keras has no public way
+    found = ((layer.path or layer.name, layer) for layer in layers)
+    inside = ((f"{path}.{name}".rstrip("."), part) for path, layer in found for name, part in layer.named_modules())
+    return Snapshot((), inside, _LOSSES)
 
 
 def _precision(net: Any) -> str:

@@ -63,6 +63,11 @@ class ModelFile:
             names.add(self.data[match.end() : end].decode("utf-8", "replace"))
         return sorted(self.path.parent / name for name in names)
 
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the file and of what lies beside it: the weights, and little else."""
+        return len(self.data) + sum(path.stat().st_size for path in self.external())
+
     def describe(self) -> dict[str, Any]:
         """Return what belongs into a job's fingerprint: the file's name, and the sha256 of it and its weights."""
         digest = hashlib.sha256(self.data)

@@ -56,6 +56,7 @@ class OrtModel:
         file = ModelFile.read(path)
         self.name = file.name
         self._description = file.describe()
+        self.weights_bytes = file.weights_bytes
         self.precision = precision
         self.settings = {"intra_threads": 1, "qdq": True, "in_graph": True} | dict(settings or {})
         self.normalises = "no" if spec is None else "numpy"

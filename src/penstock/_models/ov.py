@@ -54,6 +54,7 @@ class OvModel:
         self.settings = {"streams": 1, "threads": 1, "fold": True, "in_graph": True} | dict(settings or {})
         self.version = version()
         self._description = file.describe()
+        self.weights_bytes = file.weights_bytes
         self._core = _module().Core()
         _refuse_precision(self._core, precision)
         model = _read(self._core, file, fold=self.settings["fold"])

@@ -9,16 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from penstock._interrupt import checkpoint
+from penstock._models.ceiling import Ceiling
 from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import Pace, pace, same_shape
+from penstock.errors import ModelError, PenstockError
 
 Clock = Literal["wall", "cpu"]
 BATCHES = (1, 2, 4, 8)
 BATCHES_GPU = (1, 4, 16, 64)
+BATCHES_MIXED = (1, 4, 16, 32)
+"""For items of several shapes, of which each gets a part of the batch."""
 LONGEST_CALL_S = 0.25
 """Batches whose call would take longer are not tried: such models gain nothing from them on a CPU."""
 ALONE = 0.9
-"""What a model that one thread calls is worth on a CPU: a stage of its own costs the pipeline 5 to 12 %."""
+"""What a model is worth of which one call at a time has all CPUs: the other steps wait for it, or disturb it.
+
+A stage of its own costs the pipeline 5 to 12 %. One OpenVINO stream with two threads, as fast alone as two streams with
+one, did 25 % less in a pipeline that decodes beside it.
+"""
 CLOSE = 0.98
 """Rates from this share of the best on count as equal; then the smaller batch wins, then the earlier candidate."""
 
@@ -44,12 +52,17 @@ HEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lap:
-    """One candidate, loaded, at one batch size, with the paces it made so far."""
+    """One candidate, loaded, at one batch size, with the paces it made so far; `faults`: what took it out.
+
+    `ceiling`: None, and a batch for which there is no memory is such a fault; else it is made smaller.
+    """
 
     candidate: Contender
     model: Runnable
     batch: int
+    ceiling: Ceiling | None = None
     paces: list[Pace] = field(default_factory=list)
+    faults: list[PenstockError] = field(default_factory=list)
 
     @property
     def busy(self) -> float:
@@ -71,8 +84,14 @@ class Lap:
         return bool(getattr(self.model, "device", "cpu") == "cpu")
 
     def worth(self, clock: Clock) -> float:
-        """Return its rate, less what calling it from one thread costs the other stages."""
-        return self.rate(clock) * (ALONE if self._on_cpu and self.model.concurrency != "concurrent" else 1.0)
+        """Return its rate, less what it costs the other steps where one call at a time has all CPUs."""
+        return self.rate(clock) * (ALONE if self._on_cpu and self._takes_turns else 1.0)
+
+    @property
+    def _takes_turns(self) -> bool:
+        settings = self.candidate.settings  # of ONNX Runtime and torch; of OpenVINO, whose streams share its threads
+        per_call = settings.get("intra_threads", settings.get("threads", 1) / settings.get("streams", 1))
+        return self.model.concurrency != "concurrent" or per_call > 1
 
     def rate(self, clock: Clock) -> float:
         """Return its items a second, by the clock or by CPU time.
@@ -87,27 +106,33 @@ class Lap:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All laps run, the one to take first, then by rate; and which clock they are ranked by."""
+    """All laps run, the one to take first, then by rate; which clock they are ranked by; and those that failed."""
 
     laps: list[Lap]
     clock: Clock
+    failed: list[Lap] = field(default_factory=list)
 
 
 def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bool) -> Result:
     """Time `laps` against each other; with `try_batches` the better ones at larger batches too.
 
-    Items of different shapes are not batched together, so larger batches are not tried on such.
+    Items of different shapes are no batch: it is cut by shape, and what that costs is in the measurement. A lap that
+    fails (a batch for which there is no memory) is out. Raises ModelError where all fail.
     """
     run = list(laps)
-    leaders = _heat(laps, items, threads, FIRST)
-    if try_batches and same_shape(items):
-        larger = [lap for leader in leaders for lap in _larger(leader, threads, clock_of(run))]
+    leaders = _sound(_heat(laps, items, threads, FIRST), laps)
+    if try_batches:
+        sizes = None if same_shape(items) else BATCHES_MIXED
+        larger = [lap for leader in leaders for lap in _larger(leader, threads, clock_of(run), sizes)]
         run += larger
         leaders = [leaders[0], *_kept([*leaders[1:], *_heat(larger, items, threads, WITH_BATCHES)], WITH_BATCHES)]
     if len(leaders) > 1:
         _heat(leaders, items, threads, FINAL)
+        leaders = _sound(leaders, leaders)
+    failed = [lap for lap in run if lap.faults]
+    run = _sound(run, run)
     clock = clock_of(run)
-    return Result(_ranked(run, leaders, clock), clock)
+    return Result(_ranked(run, leaders, clock), clock, failed)
 
 
 def clock_of(laps: Sequence[Lap]) -> Clock:
@@ -115,14 +140,23 @@ def clock_of(laps: Sequence[Lap]) -> Clock:
 
     A busy machine gives most to what has most threads, which says nothing about what it costs.
     """
-    shares = [lap.busy for lap in laps if lap.fills_cpus]
+    shares = [lap.busy for lap in laps if lap.fills_cpus and not lap.faults]
     return "wall" if not shares or statistics.median(shares) >= QUIET else "cpu"
 
 
-def _larger(lap: Lap, threads: int, clock: Clock) -> list[Lap]:
+def _sound(laps: Sequence[Lap], raced: Sequence[Lap]) -> list[Lap]:
+    """Return the laps that did not fail. Raises ModelError where there is none."""
+    sound = [lap for lap in laps if not lap.faults]
+    if not sound:
+        first = raced[0]
+        raise ModelError(f"the model failed in batches of {first.batch}: {first.faults[0]} Ask for smaller ones.")
+    return sound
+
+
+def _larger(lap: Lap, threads: int, clock: Clock, sizes: tuple[int, ...] | None) -> list[Lap]:
     if lap.model.batch_size is not None:
         return []
-    worth = [batch for batch in lap.batches[1:] if batch * threads / lap.rate(clock) <= LONGEST_CALL_S]
+    worth = [batch for batch in (sizes or lap.batches)[1:] if batch * threads / lap.rate(clock) <= LONGEST_CALL_S]
     return [Lap(lap.candidate, lap.model, batch) for batch in worth]
 
 
@@ -135,7 +169,11 @@ def _heat(laps: list[Lap], items: Sequence[Any], threads: int, heat: Heat) -> li
             break
         for lap in racing:
             checkpoint()
-            lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s))
+            try:
+                lap.paces.append(pace(lap.model, items, threads, lap.batch, heat.slot_s, lap.ceiling))
+            except PenstockError as error:
+                lap.faults.append(error)
+        racing = [lap for lap in racing if not lap.faults]
         clock = clock_of(racing)
         best = max((lap.worth(clock) for lap in racing), default=0.0)
         racing = [lap for lap in racing if lap.worth(clock) >= HOPELESS * best]

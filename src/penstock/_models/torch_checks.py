@@ -14,15 +14,14 @@ from penstock._models.drill import in_batches, same_shape, side_by_side
 from penstock._models.torch_files import MODULE, torch_module
 from penstock._models.torch_model import TorchModel
 from penstock._models.torch_net import Net
-from penstock._models.torch_state import Snapshot
+from penstock._models.torch_state import snapshot_of, some
 from penstock._spec import InputSpec
-from penstock.errors import PenstockError
+from penstock.errors import ItemError, PenstockError
 
 LOOKED_AT = 4
 """Items that the checks run: two different ones would do, if no shape were seldom."""
 MEET_S = 1.0
 """Longest wait of one thread for the other at a leaf; where they take different ways, they go on alone."""
-_SHOWN = 3
 
 
 def why_alone(net: Net, spec: InputSpec | None, truth: Truth) -> str | None:
@@ -32,28 +31,33 @@ def why_alone(net: Net, spec: InputSpec | None, truth: Truth) -> str | None:
     and plain objects too); what is built on the first call counts where items may differ in shape, for then it may be
     built again. And two threads that run different items leaf by leaf in lock-step must get the answers of one.
     """
-    if net.options.compile or type(net.module).__name__ == "OptimizedModule":  # compiled here, or by the user
+    if net.compiled:
         return "torch.compile is not safe to call from several threads"
     items = truth.items[:LOOKED_AT]
     written = _written(net, spec, items)
     if written:
-        return f"its forward writes to itself ({_some(written)}): calls at the same time would mix up their items"
+        return f"its forward writes to itself ({some(written)}): calls at the same time would mix up their items"
     return _mixed_up(net, spec, truth)
 
 
 def _written(net: Net, spec: InputSpec | None, items: Sequence[Any]) -> list[str]:
     fixed = spec is not None and spec.size is not None
-    before = Snapshot(net)
+    before = snapshot_of(net)
     with TorchModel(net, spec, {"concurrency": "one_at_a_time"}).worker() as predict:
         predict(items[:1])
-        warm = Snapshot(net)
+        warm = snapshot_of(net)
         first = before.changed(warm)
         if first and not (fixed and same_shape(items)):
             return first
         found: set[str] = set()
         for batch in (items[-1:], items[:2], items[:1]):  # another item, another batch size, and back
-            predict(batch)
-            found.update(warm.changed(Snapshot(net)))
+            try:
+                predict(batch)
+            except ItemError:
+                if len(batch) == 1:
+                    raise
+                continue  # no batches for this one; that is found out, and said, where batches are tried
+            found.update(warm.changed(snapshot_of(net)))
     return sorted(found)
 
 
@@ -103,8 +107,3 @@ def _leaves(net: Net) -> list[Any]:
         return []
     script = torch_module().jit.ScriptModule
     return [part for part in net.module.modules() if not (list(part.children()) or isinstance(part, script))]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -10,6 +10,7 @@ from typing import Any
 from penstock._models.agreement import compare
 from penstock._models.checking import Truth, truth_by
 from penstock._models.choose import Choice, Chosen, Wanted
+from penstock._models.padding import Padding
 from penstock._models.torch_checks import why_alone
 from penstock._models.torch_model import RUNTIME, TorchModel, version
 from penstock._models.torch_net import Net, TorchSource
@@ -50,7 +51,7 @@ def choose_torch(source: TorchSource, spec: InputSpec | None, items: Sequence[An
     """
     net = source.load()
     try:
-        truth = _truth(net, spec, items)
+        truth = _truth(net, spec, items, wanted.padding)
         if not items:
             chosen = Choice(net, spec, wanted, truth).take(TorchCandidate(net.precision, _alone(net, wanted, None)))
         elif _is_random(net, spec, truth):
@@ -82,7 +83,8 @@ def load_torch_as(
         _refuse_another(net, choices)
         truth = _truth(net, spec, items)
         candidate = TorchCandidate(choices["precision"], settings)
-        choice = Choice(net, spec, Wanted(threads, batch=choices["batch"]), truth)
+        exact = choices.get("safety") != "fast"
+        choice = Choice(net, spec, Wanted(threads, batch=choices["batch"], exact=exact), truth)
         if not items or _is_random(net, spec, truth):
             chosen = choice.take(candidate)
         else:
@@ -97,6 +99,7 @@ def load_torch_as(
 def _owning(chosen: Chosen, net: Net) -> Chosen:
     model: Any = chosen.model
     model.close_net = net.close
+    model.seal()
     chosen.choices["source"] = net.source
     return chosen
 
@@ -106,24 +109,26 @@ def _candidates(net: Net, wanted: Wanted, why: str | None) -> list[TorchCandidat
     if why is not None or wanted.threads == 1:
         return [alone]
     shared = TorchCandidate(net.precision, {"concurrency": "concurrent", "intra_threads": 1, "device": net.device})
+    if wanted.replicas > 1:
+        return [shared]  # several callers were asked for, and they need no copies
     # Of equals the earlier one is taken: on a GPU one thread that feeds it is the simpler thing.
     return [shared, alone] if net.device == "cpu" else [alone, shared]
 
 
 def _alone(net: Net, wanted: Wanted, why: str | None) -> dict[str, Any]:
-    threads = wanted.threads if net.device == "cpu" else 1
+    threads = max(1, wanted.threads // wanted.replicas) if net.device == "cpu" else 1
     settings = {"concurrency": ALONE, "intra_threads": threads, "device": net.device}
     return settings if why is None else settings | {"why": why}
 
 
-def _truth(net: Net, spec: InputSpec | None, items: Sequence[Any]) -> Truth:
+def _truth(net: Net, spec: InputSpec | None, items: Sequence[Any], padding: Padding | None = None) -> Truth:
     said = "the same module, float32, item by item in one thread"
     if not items:
         return Truth([], [], said)
     plain = net.plain()
     try:
         with TorchModel(plain, spec, _PLAIN).worker() as predict:
-            return truth_by(predict, items, said)
+            return truth_by(predict, items, said, padding)
     finally:
         if plain is not net:
             plain.close()

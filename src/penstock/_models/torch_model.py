@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from penstock._contracts import Predict
+from penstock._devices import MemoryUse
 from penstock._models.batcher import first_lines
 from penstock._models.torch_arrays import Intake, rows_of_answer
 from penstock._models.torch_files import torch_module
@@ -37,7 +38,10 @@ class TorchModel:
         self.version = version()
         self.batch_size = net.batch_size
         self.close_net: Callable[[], None] | None = None
+        self._compiles = 0 if net.compiled else None
+        self._sealed_at: int | None = None
         self._net: Net | None = net
+        self._spec = spec
         self._intake = Intake(net, spec)
         self._threads_before = torch.get_num_threads()
         self._turn: AbstractContextManager[Any] = (
@@ -48,6 +52,18 @@ class TorchModel:
         """Show what is loaded and how."""
         state = "closed" if self._net is None else "loaded"
         return f"<TorchModel {self.name} {state}: {self.version} {self.precision} on {self.device} {self.settings}>"
+
+    @property
+    def compiles_after_seal(self) -> int:
+        """How many graphs `torch.compile` has made in calls since `seal`: each may take as long as a thousand calls.
+
+        Another compiled module that compiles in another thread at that very moment counts here too.
+        """
+        return 0 if self._compiles is None or self._sealed_at is None else self._compiles - self._sealed_at
+
+    def seal(self) -> None:
+        """Note that everything was compiled that could be foreseen."""
+        self._sealed_at = self._compiles
 
     @contextmanager
     def worker(self) -> Iterator[Predict]:
@@ -71,6 +87,31 @@ class TorchModel:
                 kind, dtype = self.device.partition(":")[0], getattr(torch, net.options.autocast)
                 stack.enter_context(torch.autocast(kind, dtype))
             yield self._predict
+
+    def replica(self, device: str) -> TorchModel:
+        """Return another copy of the weights on `device`, called in the same way. Raises as `Net.copied` does."""
+        net = self._open_net().copied(device)
+        copy = TorchModel(net, self._spec, {**self.settings, "device": net.device})
+        copy.close_net = net.close
+        return copy
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of its parameters and buffers; a tensor that several names share counts once."""
+        return self._open_net().weights_bytes
+
+    def device_memory(self) -> MemoryUse | None:
+        """Return what this process has allocated of a GPU's memory; None on the CPU."""
+        if self.device == "cpu":
+            return None
+        cuda = torch_module().cuda
+        used, free = cuda.memory_allocated(self.device), cuda.mem_get_info(self.device)[0]
+        return MemoryUse(used, cuda.max_memory_allocated(self.device), used + free)
+
+    def forget_device_peak(self) -> None:
+        """Let the peak of `device_memory` begin anew."""
+        if self.device != "cpu":
+            torch_module().cuda.reset_peak_memory_stats(self.device)
 
     def close(self) -> None:
         """Let go of the net, and close it where it is this model's; idempotent."""
@@ -104,11 +145,22 @@ class TorchModel:
         return rows
 
     def _call(self, net: Net, batch: Any) -> Any:
+        before = 0 if self._compiles is None else graphs_made()
         try:
             return net.module(batch)
         except Exception as error:
             said = f"{type(error).__name__}: {first_lines(error)}"
             raise ItemError(f"{self.name} failed on {batch.dtype} {tuple(batch.shape)}: {said}") from error
+        finally:
+            if self._compiles is not None:  # one thread at a time calls what is compiled
+                self._compiles += max(0, graphs_made() - before)
+
+
+def graphs_made() -> int:
+    """Return how many graphs torch.compile has made in this process, by torch's own count."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
 def version() -> str:

@@ -50,6 +50,14 @@ class Net:
         """The only batch size it runs at, or None where it takes any."""
         return self.shape[0] if self.shape else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether a part of it goes through `torch.compile`: asked of us, or done by the user."""
+        if self.options.compile:
+            return True
+        parts = self.module.modules() if self.kind == MODULE else ()
+        return any(type(part).__name__ == "OptimizedModule" or _in_place(part) for part in parts)
+
     def __str__(self) -> str:
         """Show it as in messages."""
         return self.name
@@ -61,11 +69,45 @@ class Net:
         )
         return self if plain == dataclasses.replace(self.options, device=self.device) else load_net(plain)
 
+    def copied(self, device: str) -> Net:
+        """Return a net with weights of its own on `device`.
+
+        Raises UsageError for a device that is not there, or that an exported program was not made for, ModelError where
+        the module cannot be copied.
+        """
+        torch = torch_module()
+        place = _device(dataclasses.replace(self.options, device=device), _tensors(self.module))
+        if self.kind == EXPORT and place != self.device:
+            raise UsageError(f"model {self.name} was exported for {self.device}. Export it for {place} too.")
+        original = getattr(self.module, "_orig_mod", self.module)  # compiled ones keep it there
+        try:
+            module = copy.deepcopy(original).to(place)
+        except Exception as error:
+            raise ModelError(
+                f"model {self.name} could not be copied to {place}: {type(error).__name__}: {error}. Leave out "
+                "replicas and further devices, or give a file, or a factory that makes it."
+            ) from error
+        if original is not self.module:
+            module = torch.compile(module)
+        options = dataclasses.replace(self.options, device=place)
+        return dataclasses.replace(self, module=module, device=place, options=options, _training=[])
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of parameters and buffers; a tensor that several names share counts once."""
+        tensors = {tensor.data_ptr(): tensor for tensor in _tensors(self.module)}
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
     def close(self) -> None:
         """Put modules that were in training mode back into it, and let go of the weights; idempotent."""
         while self._training:
             self._training.pop().training = True
         self.module = None
+
+
+def _in_place(part: Any) -> bool:
+    """Return whether `part.compile()` was called, which leaves the module the class it was."""
+    return getattr(part, "_compiled_call_impl", None) is not None
 
 
 def name_of(options: Torch) -> str:

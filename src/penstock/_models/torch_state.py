@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from penstock._models.recognise import is_torch_module
 from penstock._models.torch_files import MODULE, torch_module
 from penstock._models.torch_net import Net, bytes_of
 
@@ -13,33 +13,36 @@ _DEPTH = 4
 """How deep lists, dicts and plain objects that a module holds are looked into."""
 _MOST = 10_000
 """Of a longer list or dict, only the length counts."""
+_SHOWN = 3
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
-class Snapshot:
-    """What the modules of a net hold at one moment: which objects, and for tensors how often they were written to."""
+Named = Iterable[tuple[str, Any]]
+"""Things with their dotted names."""
 
-    def __init__(self, net: Net) -> None:
-        """Take it. Nothing is copied; what is held stays alive with it, so that no address is used twice."""
+
+class Snapshot:
+    """What `parts` (objects with attributes) hold at one moment: which objects, and how often tensors were written to.
+
+    `tensors`: some to look at beside. `ignored`: attributes that do not count. Nothing is copied; what is held stays
+    alive with it, so that no address is used twice.
+    """
+
+    def __init__(self, tensors: Named, parts: Named, ignored: Sequence[str] = ()) -> None:
+        """Take it."""
         self._kept: list[Any] = []
-        self._marks = dict(self._marks_of(net))
+        self._marks: dict[str, list[Any]] = defaultdict(list)  # of each, for two layers may have one name
+        for name, tensor in tensors:
+            self._marks[name].append(self._mark(tensor, 0))
+        for path, part in parts:
+            for name, value in vars(part).items():
+                if name not in ("_parameters", "_buffers", *ignored):
+                    self._marks[f"{path}.{name}".lstrip(".")].append(self._mark(value, 0))
 
     def changed(self, later: Snapshot) -> list[str]:
-        """Return the dotted names of what another snapshot of the same net has otherwise, sorted."""
+        """Return the dotted names of what another snapshot of the same parts has otherwise, sorted."""
         names = self._marks.keys() | later._marks.keys()
         return sorted(name for name in names if self._marks.get(name) != later._marks.get(name))
-
-    def _marks_of(self, net: Net) -> Iterator[tuple[str, Any]]:
-        tensors = [*net.module.named_parameters(), *net.module.named_buffers()]
-        yield from ((name, self._mark(tensor, 0)) for name, tensor in tensors)
-        if net.kind != MODULE:  # neither TorchScript nor an exported graph has attributes that a forward could set
-            return
-        for path, part in net.module.named_modules():
-            if isinstance(part, torch_module().jit.ScriptModule):
-                continue
-            for name, value in vars(part).items():
-                if name not in ("_parameters", "_buffers"):
-                    yield f"{path}.{name}".lstrip("."), self._mark(value, 0)
 
     def _mark(self, value: Any, depth: int) -> Any:
         """Return what stands for a value: equal for the same object that was not written to."""
@@ -49,7 +52,7 @@ class Snapshot:
         mark = (type(value).__name__, id(value))
         if isinstance(value, torch_module().Tensor):
             return *mark, _writes(value)
-        if depth == _DEPTH or is_torch_module(value):
+        if depth == _DEPTH or isinstance(value, torch_module().nn.Module):  # a part of its own
             return mark
         if isinstance(value, Mapping):
             short = list(value.items()) if len(value) <= _MOST else []
@@ -62,8 +65,25 @@ class Snapshot:
         return mark if not held or isinstance(value, type) else (*mark, self._mark(dict(held), depth + 1)[2:])
 
 
+def snapshot_of(net: Net) -> Snapshot:
+    """Return what the modules of a net hold."""
+    tensors = [*net.module.named_parameters(), *net.module.named_buffers()]
+    if net.kind != MODULE:  # neither TorchScript nor an exported graph has attributes that a forward could set
+        return Snapshot(tensors, ())
+    script = torch_module().jit.ScriptModule
+    return Snapshot(
+        tensors, ((path, part) for path, part in net.module.named_modules() if not isinstance(part, script))
+    )
+
+
 def _writes(tensor: Any) -> Any:
     """Return torch's count of writes in place, or, of a tensor made in inference mode, which has none, the content."""
     if not tensor.is_inference():
         return tensor._version  # noqa: SLF001 - torch's own way to tell, and there is no other without a copy
     return hash(bytes(bytes_of(tensor)))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are, as in messages."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -37,9 +37,20 @@ def make(spec: InputSpec) -> Prepare:
         found = geometry_of(spec, *pixels.shape[:2])
         if not (found.rows.unchanged and found.columns.unchanged):
             pixels = resample(pixels, found.rows, found.columns)
-        return np.ascontiguousarray(_padded(color(pixels), found, spec.pad_value))
+        return np.ascontiguousarray(filled(_padded(color(pixels), found, spec.pad_value), spec))
 
     return prepare
+
+
+def filled(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """Return a picture with its width filled up on the right to a multiple of `spec.pad_to_multiple_of`, if said."""
+    height, width, channels = pixels.shape
+    missing = -width % (spec.pad_to_multiple_of or 1)
+    if not missing:
+        return pixels
+    field = np.full((height, width + missing, channels), spec.pad_value, np.uint8)
+    field[:, :width] = pixels
+    return field
 
 
 def shrink_to(spec: InputSpec) -> int | None:

@@ -71,7 +71,7 @@ class JsonFolder:
         finally:
             probe.unlink()
 
-    def count(self) -> int:
+    def stored(self) -> int:
         """Return how many results are there."""
         inside = os.walk(self._out)
         return sum(name.endswith(_JSON) for folder, _, names in inside if folder != str(self._job) for name in names)
@@ -88,7 +88,7 @@ class JsonFolder:
         data = to_json(row, self._nulls) + b"\n"
         stem = os.path.join(self._out, stem_of(row["id"]))
         with self._writing(stem + _JSON, row["id"]), self._alone(stem + _JSON, row["id"]):
-            self._make_folder(os.path.dirname(stem))
+            self._make_folder(os.path.dirname(stem), row["id"])
             written = []
             if arrays:
                 written.append(self._put(stem + _NPZ, npz_bytes(arrays)))
@@ -116,10 +116,20 @@ class JsonFolder:
                     raise ItemError(f"{id_!r} and {other!r} have one name on this file system: {path}.")
             yield
 
-    def _make_folder(self, path: str) -> None:
+    def _make_folder(self, path: str, id_: int | str) -> None:
         if path not in self._made:
+            if not self._is_inside(path):
+                raise ItemError(
+                    f"{id_!r}: the folder {path} in the output leads out of it, by a symbolic link. Nothing is written "
+                    "there: remove the link, or use another out."
+                )
             os.makedirs(path, exist_ok=True)
             self._made.add(path)
+
+    def _is_inside(self, path: str) -> bool:
+        """Tell whether a folder below the output, as far as it exists, is where its name says."""
+        out = os.path.realpath(self._out)
+        return os.path.realpath(path) == os.path.normpath(os.path.join(out, os.path.relpath(path, self._out)))
 
     def _put(self, path: str, data: bytes) -> str:
         temporary = f"{self._job}/writing-{os.getpid()}-{threading.get_ident()}"
@@ -149,10 +159,15 @@ class JsonFolder:
 
     def discard(self, id_: int | str) -> None:
         """Remove the files of one result, if they are there."""
+        try:
+            stem = stem_of(id_)
+        except ItemError:  # that cannot be a name, so there is none
+            return
         for suffix in SUFFIXES:
-            path = Path(self._out, stem_of(id_) + suffix)
+            path = Path(self._out, stem + suffix)
             with writing(path):
-                path.unlink(missing_ok=True)
+                if self._is_inside(str(path.parent)):
+                    path.unlink(missing_ok=True)
 
     def finish(self) -> dict[str, Any]:
         """Return the final state."""

@@ -160,6 +160,11 @@ class JsonLines:
         """Return the final state; lines need no closing."""
         return self.commit()
 
+    def stored(self) -> int:
+        """Return how many lines there are."""
+        with writing(self._out):
+            return len(self._line_starts()) - 1
+
     def close(self) -> None:
         """Close the file; idempotent."""
         fd, self._fd = self._fd, -1

@@ -18,12 +18,14 @@ from typing import Any, Self
 
 from penstock._contracts import Failure, Item
 from penstock._sinks.answers import pack, unpack
-from penstock.errors import LedgerError, SinkError
+from penstock._sinks.damage import damaged, refuse_truncated, schema_of, unwritable
+from penstock.errors import LedgerError
 
 VERSION = 2
 PENDING, DONE, FAILED, MENDED = 0, 1, 2, 3
 """States of an item; MENDED: it failed, and its file has changed since, so that both a run and a retry do it again."""
 
+_NO_END = 2**62
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE items (position INTEGER PRIMARY KEY, id, path BLOB, columns TEXT, size INTEGER, mtime_ns INTEGER,
@@ -80,7 +82,7 @@ ON CONFLICT (position) DO UPDATE SET state = excluded.state, place = excluded.pl
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Items by state; `vanished` were done once and are no longer in the source.
+    """Items by state; `vanished` were done once and are no longer in the source, or beyond its limit.
 
     `rows`: results that lie in a sequential output, those of items of which some models failed included.
     """
@@ -117,18 +119,21 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Open or create the ledger at `path`. Raises LedgerError for another version or a file that is none."""
         self._path = path
+        refuse_truncated(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            self._db.execute("PRAGMA cell_size_check = ON")
             self._db.execute("PRAGMA journal_mode = WAL")
             # FULL: the log reaches the disk at each commit, so that a power cut loses no more than a kill does.
             self._db.execute("PRAGMA synchronous = FULL")
             self._check_version()
         except sqlite3.OperationalError as error:
             self._db.close()
-            raise self._cannot_write(error) from error
-        except sqlite3.DatabaseError as error:
+            raise unwritable(self._path, error) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its message may hold bytes of the file
             self._db.close()
-            raise LedgerError(f"{path} is no readable ledger ({error}). Use another out, or --fresh.") from error
+            raise damaged(path, error) from error
         except LedgerError:
             self._db.close()
             raise
@@ -155,6 +160,20 @@ class Ledger:
                 f"{self._path} has ledger version {version}; this penstock reads version {VERSION}. "
                 "Use another out, or --fresh to start over."
             )
+        else:
+            self._check_schema()
+
+    def _check_schema(self) -> None:
+        """Refuse a file with other tables than ours, or with triggers and views, which would run in our statements."""
+        with closing(sqlite3.connect(":memory:")) as model:
+            model.executescript(_SCHEMA)
+            ours = schema_of(model)
+        if (found := schema_of(self._db)) != ours:
+            strange = ", ".join(sorted({name for _, name, _ in found ^ ours})[:3])
+            raise LedgerError(
+                f"{self._path} is no ledger of penstock, or was changed: it differs in {strange!a}. "
+                "Use another out, or --fresh to start over."
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -164,20 +183,23 @@ class Ledger:
             yield
             self._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise self._cannot_write(error) from error
+            raise unwritable(self._path, error) from error
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-
-    def _cannot_write(self, error: sqlite3.Error) -> SinkError:
-        return SinkError(f"{self._path} cannot be written: {error}. What was committed is safe; make room and go on.")
 
     # ---- small values
 
     def get(self, key: str) -> Any:
         """Return the JSON value stored under `key`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else self._loaded(row[0])
+
+    def _loaded(self, text: Any) -> Any:
+        try:
+            return json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise damaged(self._path, error) from error
 
     def put(self, key: str, value: Any) -> None:
         """Store a JSON value under `key`."""
@@ -221,13 +243,17 @@ class Ledger:
                     self._db.execute(statement)
         return True
 
-    def counts(self) -> Counts:
-        """Return the items by state."""
+    def counts(self, planned: int | None = None) -> Counts:
+        """Return the items by state: of the first `planned` positions, where others were done once."""
+        end = _NO_END if planned is None else planned
         # One pass without a sort: a million items take a tenth of a second, GROUP BY five times that.
         row = self._db.execute(
-            "SELECT count(*), total(state = 1), total(state = 2) FROM items WHERE position >= 0"
+            "SELECT count(*), total(state = 1), total(state = 2) FROM items WHERE position >= 0 AND position < ?",
+            (end,),
         ).fetchone()
-        vanished = self._db.execute("SELECT count(*) FROM items WHERE position < 0").fetchone()[0]
+        vanished = self._db.execute(
+            "SELECT count(*) FROM items WHERE position < 0 OR (position >= ? AND state = 1)", (end,)
+        ).fetchone()[0]
         rows = self._db.execute("SELECT count(place) FROM items").fetchone()[0]
         return Counts(int(row[0]), int(row[1]), int(row[2]), vanished, rows)
 
@@ -246,7 +272,7 @@ class Ledger:
             while rows := reader.execute(query, (after, wanted)).fetchall():
                 for position, id_, path, columns, size, mtime_ns in rows:
                     stamp = None if size is None else (size, mtime_ns)
-                    row = None if columns is None else json.loads(columns)
+                    row = None if columns is None else self._loaded(columns)
                     yield position, Item(id_, None if path is None else os.fsdecode(path), row, stamp)
                 after = rows[-1][0]
 
@@ -311,7 +337,10 @@ class Ledger:
         """Return id -> model -> its answer, for the items that other models failed on."""
         found: dict[int | str, dict[str, Any]] = {}
         for id_, model, tree, arrays in self._db.execute("SELECT id, model, tree, arrays FROM answers"):
-            found.setdefault(id_, {})[model] = unpack(tree, arrays)
+            try:
+                found.setdefault(id_, {})[model] = unpack(tree, arrays)
+            except Exception as error:  # whatever reading a damaged archive, or one with a pickle in it, raises
+                raise damaged(self._path, error) from error
         return found
 
     def failures(self, limit: int = -1) -> Iterator[dict[str, Any]]:

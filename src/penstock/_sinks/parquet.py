@@ -282,6 +282,13 @@ class ParquetParts:
             if json.dumps(kind_in(path)) != json.dumps(kind):  # texts: the order of the columns counts
                 parts.write(number, from_parquet(path), kind, Nulls())
 
+    def stored(self) -> int:
+        """Return how many rows the parts have, with those of the spool that are in no part yet."""
+        parts = self._whole()
+        numbers = range(parts.parts + bool(self._finished and parts.spool.frames))
+        behind = 0 if self._finished else len(parts.spool.frames)
+        return behind + sum(rows_in(_part(self._out, number)) for number in numbers)
+
     def close(self) -> None:
         """Close the spool; idempotent."""
         parts, self._parts = self._parts, None

@@ -200,6 +200,10 @@ class SqliteTable:
             self.open({**self._state(), "compact": True})
         return self._state()
 
+    def stored(self) -> int:
+        """Return how many rows the table has."""
+        return int(self._whole().execute("SELECT count(*) FROM results").fetchone()[0])
+
     def close(self) -> None:
         """Close the file; what was not committed is rolled back; idempotent."""
         db, self._db = self._db, None

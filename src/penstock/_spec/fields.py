@@ -30,7 +30,9 @@ class InputSpec:
     size: (height, width) in pixels; None takes it from the model. resize: how a picture gets there; "short_side" scales
     its short side to `short_side` pixels (or "size/0.875": the size divided by that) and crops, "stretch" scales both
     sides, "pad" fits it in the middle of a field of `pad_value`. keep_aspect_height: instead of these, a fixed height
-    and whatever width the picture then has. antialias: as Pillow does; without, as OpenCV does. color: the channels and
+    and whatever width the picture then has. pad_to_multiple_of: with it, the width may be filled up on the right with
+    `pad_value`, so that lines of similar width share a batch; it is, where no answer changes by it (see `Batching`).
+    antialias: as Pillow does; without, as OpenCV does. color: the channels and
     their order; mean and std follow that order: x in 0..255 becomes (x - mean) / std; where one of the two is
     said, the other changes nothing. One number serves all channels.
     layout and dtype: what the model takes.
@@ -49,6 +51,7 @@ class InputSpec:
     layout: Layout = "NCHW"
     dtype: Dtype = "float32"
     pad_value: int = 0
+    pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
         """Bring lists and single numbers into their form; refuse what cannot be. Raises SpecError."""
@@ -58,6 +61,8 @@ class InputSpec:
             _set(self, "size", _two_sides(self.size))
         if self.keep_aspect_height is not None:
             _check_whole("keep_aspect_height", self.keep_aspect_height, 1)
+        if self.pad_to_multiple_of is not None:
+            _check_whole("pad_to_multiple_of", self.pad_to_multiple_of, 2)
         _check_whole("pad_value", self.pad_value, 0, 255)
         if not isinstance(self.antialias, bool):
             raise SpecError(f"antialias={self.antialias!r}: give true or false.")
@@ -203,6 +208,11 @@ def _check_geometry(spec: InputSpec) -> None:
                 raise SpecError(
                     f"keep_aspect_height says the whole geometry (height fixed, width free): leave out {name}."
                 )
+    elif spec.pad_to_multiple_of is not None:
+        raise SpecError(
+            "pad_to_multiple_of fills up the width that keep_aspect_height leaves free: say that too, or leave it out. "
+            'A fixed size is filled by resize="pad".'
+        )
     if spec.interpolation == "area" and not spec.antialias:
         raise SpecError('interpolation="area" is an antialiasing one: leave out antialias=false.')
     if (spec.short_side is not None or spec.crop is not None) and spec.resize != "short_side":

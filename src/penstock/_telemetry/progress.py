@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Literal, Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO, TypeVar
 
 from penstock._telemetry.pace import Mark, add_mark, eta_s, item_cost_s
 
+T = TypeVar("T")
 Mode = Literal["auto", "plain", "json", "quiet"]
 JSON_S = 1.0
 LINE_S, LONGEST_LINE_S = 5.0, 60.0
@@ -78,6 +79,10 @@ class Display(Protocol):
         """Show `state`, or leave it out if another was shown just before."""
         ...
 
+    def say(self, text: str) -> None:
+        """Show a line of words, once."""
+        ...
+
     def close(self, state: State) -> None:
         """Show the last state and give the terminal back."""
         ...
@@ -95,6 +100,11 @@ class Lines:
         """Write the state if it is due."""
         if self._due(state, self._clock()):
             self._write(state)
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._stream.write((json.dumps({"event": "plan", "text": text}) if self._as_json else printable(text)) + "\n")
+        self._stream.flush()
 
     def close(self, state: State) -> None:
         """Write the last state unless it stands there already; the stream is not ours to close."""
@@ -143,6 +153,10 @@ class TerminalLine:
         finished = state.done + state.failed + state.skipped
         self._rich.update(self._task, total=state.total, completed=finished, numbers=text)
         self._rich.refresh()
+
+    def say(self, text: str) -> None:
+        """Write a line above the one that is drawn."""
+        self._rich.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self, state: State) -> None:
         """Draw the line for the last time, leave it where it is, and give the cursor back."""
@@ -201,16 +215,21 @@ class Progress:
         left_s = None if state.remaining is None else eta_s(self._marks, state.remaining, now_s)
         self._state = replace(state, eta_s=left_s)
         if self._display is not None and self.error is None:
-            self._guarded(self._display.show)
+            self._guarded(self._display.show, self._state)
+
+    def say(self, text: str) -> None:
+        """Show a line of words."""
+        if self._display is not None and self.error is None:
+            self._guarded(self._display.say, text)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Show the last state and give the terminal back."""
         display, self._display = self._display, None
         if display is not None:
-            self._guarded(display.close)
+            self._guarded(display.close, self._state)
 
-    def _guarded(self, show: Callable[[State], None]) -> None:
+    def _guarded(self, show: Callable[[T], None], shown: T) -> None:
         try:
-            show(self._state)
+            show(shown)
         except (OSError, ValueError) as error:  # a closed pipe, a closed file
             self.error = self.error or error

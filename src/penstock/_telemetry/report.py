@@ -14,7 +14,8 @@ class Report:
     """What a run did. `planned` = `done` + `failed` + `skipped`, checked against the ledger.
 
     `done` and `failed` count earlier runs of the same job too; `attempted`, `seconds` and `rate` (items/s) are of this
-    run. `skipped`: not attempted. `ignored`: no images by suffix. `vanished`: done earlier, no longer in the source.
+    run. `skipped`: not attempted. `ignored`: no images by suffix. `vanished`: done earlier, no longer in the source;
+    `beyond_limit`: done earlier, not among the first `limit` items now.
     `failures`: the first 100, as records with id, stage, model, type, message, attempts; all are in failures.jsonl.
     `notes`: what was unusual but no failure, with its count. `stages`: the steps with their busy seconds.
     """
@@ -26,6 +27,7 @@ class Report:
     skipped: int
     ignored: int = 0
     vanished: int = 0
+    beyond_limit: int = 0
     attempted: int = 0
     seconds: float = 0.0
     stages: tuple[StepStatistics, ...] = ()
@@ -64,13 +66,14 @@ class Report:
         line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
         if self.plan.get("precision", "f32") != "f32":
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
-        if "why_batch" in self.plan:
-            line += f"\n{self.plan['why_batch']}"
-        return line
+        if self.plan.get("memory_exceeded_bytes"):
+            peak, over = self.plan["peak_memory_bytes"], self.plan["memory_exceeded_bytes"]
+            line += f"\nmemory: {peak / 1e6:,.0f} MB at most, {over / 1e6:,.0f} MB more than planned (report.plan)"
+        return "\n".join([line, *(self.plan[key] for key in ("why_batch", "why_not_padded") if key in self.plan)])
 
     def _rare(self) -> list[tuple[str, int]]:
-        names = ("skipped", "ignored", "vanished")
-        return [(name, getattr(self, name)) for name in names] + sorted(self.notes.items())
+        names = ("skipped", "ignored", "vanished", "beyond_limit")
+        return [(name.replace("_", " the "), getattr(self, name)) for name in names] + sorted(self.notes.items())
 
 
 def steps_of(statistics: PipelineStatistics) -> tuple[StepStatistics, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._telemetry.histogram import GROWTH, LEAST, MOST, Histogram
+from penstock._engine.histogram import GROWTH, LEAST, MOST, Histogram
 
 OFF = (GROWTH - 1) / (GROWTH + 1)
 
