@@ -137,6 +137,28 @@ def test_on_this_machine() -> None:
     assert memory_budget() > 1 << 20
 
 
+def test_what_is_available_is_the_least_that_anything_leaves(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "0::/job\n"})
+    assert memory_available(tmp_path) > 1 << 20  # nothing tells: physical memory
+    plant(tmp_path, {"proc/meminfo": "MemTotal:  9 kB\nMemAvailable:    2048 kB\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.max": "1000000\n"})
+    assert memory_available(tmp_path) == 2 << 20
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.current": "900000\n"})
+    assert memory_available(tmp_path) == 100_000
+    plant(tmp_path, {"sys/fs/cgroup/job/memory.stat": "anon 5\nactive_file 1000\ninactive_file 2000\n"})
+    assert memory_available(tmp_path) == 103_000
+    plant(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
+    assert memory_available(tmp_path) == 103_000
+
+
+def test_what_is_available_in_a_v1_cgroup(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "4:memory:/job\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n"})
+    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes": "2000000\n"})
+    assert memory_available(tmp_path) == 0
+
+
 def test_memory_of_a_process_is_read_off_its_status(tmp_path: Path) -> None:
     assert parse_memory_use("Name:\tpython\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\nVmSwap:\t 0 kB\n") == (
         1 << 20,
@@ -160,25 +182,3 @@ def test_a_peak_is_seen_and_can_be_forgotten() -> None:
     after = memory_use(0)
     assert after.peak is not None
     assert after.peak <= before.peak - (60 << 20)
-
-
-def test_what_is_available_is_the_least_that_anything_leaves(tmp_path: Path) -> None:
-    plant(tmp_path, {"proc/self/cgroup": "0::/job\n"})
-    assert memory_available(tmp_path) > 1 << 20  # nothing tells: physical memory
-    plant(tmp_path, {"proc/meminfo": "MemTotal:  9 kB\nMemAvailable:    2048 kB\n"})
-    assert memory_available(tmp_path) == 2 << 20
-    plant(tmp_path, {"sys/fs/cgroup/job/memory.max": "1000000\n"})
-    assert memory_available(tmp_path) == 2 << 20
-    plant(tmp_path, {"sys/fs/cgroup/job/memory.current": "900000\n"})
-    assert memory_available(tmp_path) == 100_000
-    plant(tmp_path, {"sys/fs/cgroup/job/memory.stat": "anon 5\nactive_file 1000\ninactive_file 2000\n"})
-    assert memory_available(tmp_path) == 103_000
-    plant(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
-    assert memory_available(tmp_path) == 103_000
-
-
-def test_what_is_available_in_a_v1_cgroup(tmp_path: Path) -> None:
-    plant(tmp_path, {"proc/self/cgroup": "4:memory:/job\n"})
-    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n"})
-    plant(tmp_path, {"sys/fs/cgroup/memory/job/memory.usage_in_bytes": "2000000\n"})
-    assert memory_available(tmp_path) == 0

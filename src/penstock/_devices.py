@@ -42,6 +42,22 @@ def memory_budget(root: Path = Path("/")) -> int:
     return min(limits)
 
 
+def memory_available(root: Path = Path("/")) -> int:
+    """Return the bytes this process can still get: of physical memory, and of its cgroups. Everything, where none tell.
+
+    Source: the kernel's proc.rst (`MemAvailable`), cgroup-v2.rst and memory.rst (the bytes in use, less the file pages
+    of `memory.stat`, which are given up when memory is wanted).
+    """
+    left = [_physical_bytes()]
+    if (available := parse_available(_read(root / "proc/meminfo"))) is not None:
+        left.append(available)
+    for folder in _v2_folders(root):
+        left.append(_left(folder, "memory.max", "memory.current"))
+    for folder in _v1_folders(root, "memory"):
+        left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    return max(0, min(left))
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
     """Bytes in use now, at most since the peak was last forgotten (None: not known here), and how many there may be."""
@@ -79,22 +95,6 @@ def forget_memory_peak(root: Path = Path("/")) -> None:
         trim(0)
     with suppress(OSError):
         (root / "proc/self/clear_refs").write_text("5")
-
-
-def memory_available(root: Path = Path("/")) -> int:
-    """Return the bytes this process can still get: of physical memory, and of its cgroups. Everything, where none tell.
-
-    Source: the kernel's proc.rst (`MemAvailable`), cgroup-v2.rst and memory.rst (the bytes in use, less the file pages
-    of `memory.stat`, which are given up when memory is wanted).
-    """
-    left = [_physical_bytes()]
-    if (available := parse_available(_read(root / "proc/meminfo"))) is not None:
-        left.append(available)
-    for folder in _v2_folders(root):
-        left.append(_left(folder, "memory.max", "memory.current"))
-    for folder in _v1_folders(root, "memory"):
-        left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"))
-    return max(0, min(left))
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

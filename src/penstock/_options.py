@@ -113,8 +113,8 @@ class Augment:
 class Limits:
     """What a run may use.
 
-    `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled, and its worker, thread
-    or process, is replaced.
+    `item_timeout_s`: longest time for one item (a batch) in one step; then it fails as stalled. A process that does it
+    is killed and replaced; a thread cannot be killed, and is given up.
     `max_bytes`: decoded data in flight, or "auto" (a quarter of the memory that this process may use).
     """
 

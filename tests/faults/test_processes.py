@@ -11,6 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,84 +38,100 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 
 def failures(out: Path) -> list[dict[str, Any]]:
-    return records(out.parent / f"{out.name}.penstock" / "failures.jsonl")
+    path = out.parent / f"{out.name}.penstock" / "failures.jsonl"
+    return records(path) if path.exists() else []
 
 
-def workers_of(stage: str) -> list[int]:
+def workers() -> list[int]:
     """Return the children of this process."""
     found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     return sorted(int(pid) for pids in found for pid in pids)
 
 
-def test_a_decoder_that_segfaults_costs_its_photos(shared_data: Path, tasks: Any, tmp_path: Path) -> None:
-    photos = sorted(shared_data.rglob("*.jpg"))[:40]
-    poison = tuple(path.name for path in photos[5::13])
-    assert len(poison) == 3
+def lost_and_doubled(out: Path, n: int) -> dict[str, int]:
+    """Return how many of `n` items are neither done nor failed by name, and how many are there twice."""
+    ids = [record["id"] for record in records(out)] + [failure["id"] for failure in failures(out)]
+    return {"lost": n - len(set(ids)), "doubled": len(ids) - len(set(ids))}
+
+
+def test_a_decoder_that_segfaults_costs_its_photos(
+    shared_data: Path, tasks: Any, tmp_path: Path, times: Any, record: Any, outcome: Any
+) -> None:
+    n = times(40, 500)
+    photos = [str(path) for path in sorted(shared_data.rglob("*.jpg"))[:n]]
+    poison = tuple(os.path.basename(path) for path in photos[5 :: n // 3][:3])
     out = tmp_path / "out.jsonl"
     decode = Workers(partial(tasks.decode_or_crash, poison), 2, kind="process")
-    report = penstock.run([str(path) for path in photos], shapes, stages=[decode], out=out)
-    assert (report.done, report.failed) == (37, 3)
+    report = penstock.run(photos, shapes, stages=[decode], out=out)
+    assert (report.done, report.failed) == (len(photos) - 3, 3)
     assert {Path(failure["id"]).name for failure in failures(out)} == set(poison)
     assert all(failure["type"] == "WorkerDied" and "SIGSEGV" in failure["message"] for failure in failures(out))
-    expected = [list(penstock.decode(str(path)).shape) for path in photos if path.name not in poison]
+    expected = [list(penstock.decode(path).shape) for path in photos if os.path.basename(path) not in poison]
     assert [record["output"] for record in records(out)] == expected
+    ended = f"3 of {len(photos)} photos failed as WorkerDied, which names signal and line; the others done"
+    record(outcome("a decoder that segfaults on a photo", 3, ended, **lost_and_doubled(out, len(photos))))
 
 
 def shapes(batch: list[Any]) -> list[Any]:
     return [list(picture.shape) for picture in batch]
 
 
-def test_kill_9_of_workers_loses_nothing(tasks: Any, tmp_path: Path) -> None:
-    """Every fiftieth item that comes out kills a worker at random, 20 in all."""
-    chance, out, killed = random.Random(0), tmp_path / "out.jsonl", []
+def test_kill_9_of_workers_loses_nothing(tasks: Any, tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
+    """Every fiftieth item that comes out kills a worker at random."""
+    chance, out, killed, n = random.Random(0), tmp_path / "out.jsonl", [], times(1000, 10_000)
 
     def kill_some(item: Any, output: Any) -> Any:
-        if item.id % 50 == 49:
-            pids = workers_of("nap")
-            if pids:
-                killed.append(chance.choice(pids))
-                os.kill(killed[-1], signal.SIGKILL)
+        if item.id % 50 == 49 and (pids := workers()):
+            killed.append(chance.choice(pids))
+            os.kill(killed[-1], signal.SIGKILL)
         return output
 
     nap = Workers(tasks.nap, 2, kind="process")
-    report = penstock.run(range(1000), answers, stages=[nap], post=Workers(kill_some, 1), out=out)
-    assert len(killed) >= 15
-    assert (report.done, report.failed) == (1000, 0)
-    assert [record["output"]["value"] for record in records(out)] == list(range(1000))
+    report = penstock.run(range(n), answers, stages=[nap], post=Workers(kill_some, 1), out=out)
+    assert len(killed) >= 0.7 * n / 50  # else they were all dead at the moment
+    assert (report.done, report.failed) == (n, 0)
+    assert [record["output"]["value"] for record in records(out)] == list(range(n))
+    ended = f"all {n:,} items of 2 ms done; each death costs a new process"
+    record(outcome("kill -9 of a random worker process", len(killed), ended, **lost_and_doubled(out, n)))
 
 
-@pytest.mark.parametrize(
-    "order", [("exit", 3), ("hang",), ("kill", signal.SIGSTOP), ("raise", OSError, "no such file")]
-)
+ENDS = {
+    "os._exit in a worker process": (("exit", 3), "WorkerDied"),
+    "an item sleeps for ever in a process": (("hang",), "Stalled"),
+    "a worker process halted (SIGSTOP) with an item in hand": (("kill", signal.SIGSTOP), "Stalled"),
+    "10 GB under a memory limit, in a process": (("gigabytes", 10), "MemoryError"),
+}
+
+
+@pytest.mark.parametrize("fault", ENDS)
 def test_one_item_that_ends_or_stops_its_process_is_one_failure(
-    tasks: Any, tmp_path: Path, order: tuple[Any, ...]
+    tasks: Any, tmp_path: Path, fault: str, times: Any, record: Any, outcome: Any
 ) -> None:
-    orders = [("value", i) if i != 17 else order for i in range(40)]
-    out = tmp_path / "out.jsonl"
-    stage = Workers(tasks.do, 2, kind="process")
-    report = penstock.run(orders, answers, stages=[stage], out=out, limits=Limits(item_timeout_s=0.5))
-    assert (report.done, report.failed) == (39, 1)
-    (failure,) = failures(out)
-    kinds = {"exit": "WorkerDied", "hang": "Stalled", "kill": "Stalled", "raise": "OSError"}
-    assert (failure["id"], failure["stage"], failure["type"]) == (17, "do", kinds[order[0]])
+    (order, kind), n, found = ENDS[fault], times(1, 10), {"lost": 0, "doubled": 0}
+    for i in range(n):
+        orders = [("value", k) if k != 17 else order for k in range(40)]
+        out = tmp_path / f"{i}.jsonl"
+        with address_space(8 << 30):
+            stage = Workers(tasks.do, 2, kind="process")
+            report = penstock.run(orders, answers, stages=[stage], out=out, limits=Limits(item_timeout_s=0.5))
+        assert (report.done, report.failed) == (39, 1)
+        (failure,) = failures(out)
+        assert (failure["id"], failure["stage"]) == (17, "do")
+        assert kind in failure["type"]  # numpy has a MemoryError of its own
+        found = {key: found[key] + more for key, more in lost_and_doubled(out, 40).items()}
+    record(outcome(fault, n, f"that item failed as {kind}, the others done", **found))
 
 
-def test_ten_gigabytes_under_a_limit_cost_their_item(tasks: Any, tmp_path: Path) -> None:
+@contextmanager
+def address_space(more: int) -> Iterator[None]:
+    """Let this process and its children have `more` bytes of address space than this one has now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    out = tmp_path / "out.jsonl"
-    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (8 << 30)
-    orders = [
-        ("value", 1),
-        ("gigabytes", max(10, (limit >> 30) + 1)),
-        ("value", 2),
-    ]  # the processes have the same limit
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
     try:
-        report = penstock.run(orders, answers, stages=[Workers(tasks.do, 1, kind="process")], out=out)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    assert (report.done, report.failed) == (2, 1)
-    assert "MemoryError" in failures(out)[0]["type"]
 
 
 def test_a_function_that_cannot_be_sent_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -205,14 +224,22 @@ def gone(pid: int, timeout_s: float) -> bool:
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("how", ["idle", "hang", "lock"])
-def test_a_killed_parent_leaves_no_process(how: str) -> None:
+def test_a_killed_parent_leaves_no_process(times: Any, record: Any, outcome: Any) -> None:
     """Whether they wait for work, are at work, or hold the interpreter lock in native code."""
-    parent, pids = program(how)
-    with parent:
-        parent.kill()
-        parent.wait(10)
-        assert all(gone(pid, 5.0) for pid in pids)
+    n, left, worst_s = times(1, 10), 0, 0.0
+    shared = set(os.listdir("/dev/shm"))
+    for how in ("idle", "hang", "lock") * n:
+        parent, pids = program(how)
+        with parent:
+            parent.kill()
+            parent.wait(10)
+            begun = time.monotonic()
+            left += sum(not gone(pid, 5.0) for pid in pids)
+            worst_s = max(worst_s, time.monotonic() - begun)
+    left += len(set(os.listdir("/dev/shm")) - shared)
+    ended = "its two worker processes, idle, at work or in native code, are gone, and their memory"
+    fault = "kill -9 of a parent with worker processes"
+    record(outcome(fault, 3 * n, ended, left_over=left, report_s=round(worst_s, 2)))
 
 
 def test_ctrl_c_prints_nothing_from_the_workers() -> None:

@@ -33,11 +33,11 @@ class Step:
     block: int | None = None
     takes_item: bool = False
     model: str | None = None
+    by_parcel: bool = False
     notes: Notes = field(default_factory=Notes, compare=False)
     """What was unusual about its calls; shared by all its workers."""
     mark: Callable[[Any, Failure], Any] = lambda _, failure: failure
     """mark(value, failure): what becomes of a value on which the step was given up."""
-    by_parcel: bool = False
 
     @classmethod
     def of(cls, name: str, fn: Callable[..., Any], *, block: int | None = None, takes_item: bool = False) -> Step:

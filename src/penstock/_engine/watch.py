@@ -71,9 +71,11 @@ class Watch:
         return found
 
     def stuck(self, held: Sequence[Held]) -> list[Held]:
-        """Return those that have been at one item (one batch) for longer than they may, unless they see to it."""
+        """Return those that have been at one item (one batch) for longer than they may."""
         limit_s = self.item_timeout_s
-        return [] if limit_s is None else [one for one in held if one.waited_s > limit_s and not one.worker.guarded]
+        if limit_s is None:
+            return []
+        return [one for one in held if one.waited_s > limit_s and not one.worker.guarded]
 
 
 def death(workers: Sequence[Worker]) -> PenstockError | None:

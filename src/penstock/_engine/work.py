@@ -62,6 +62,12 @@ class Worker:
     """Its stage is the last one."""
     lease: Lease | None = None
     done: Done | None = None
+    item_timeout_s: float | None = None
+    """Longest time for one item (one batch) in one step."""
+    guarded: bool = False
+    """What it is at keeps that time itself: a process does it, which can be killed."""
+    ending: bool = False
+    """The pipeline ends: whatever it waits for is not wanted any more."""
     parcel: Parcel | None = None
     """What it has taken and not handed over yet."""
     through: list[Any] = field(default_factory=list)
@@ -70,12 +76,6 @@ class Worker:
     """What it has counted since it took it."""
     given_up: bool = False
     """It was stuck, and another one has its place: whatever it still brings is dropped."""
-    item_timeout_s: float | None = None
-    """Longest time for one item (one batch) in one step."""
-    guarded: bool = False
-    """What it is at keeps that time itself: a process does it, which can be killed."""
-    ending: bool = False
-    """The pipeline ends: whatever it waits for is not wanted any more."""
 
     def cut(self) -> None:
         """Stop the worker behind the item (the batch) in hand, by ending the list it works through.

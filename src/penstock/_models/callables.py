@@ -23,20 +23,20 @@ CONCURRENCIES = ("concurrent", "one_at_a_time", "one_thread", "process")
 
 
 def callable_model(
-    thing: Any, spec: InputSpec | None, concurrency: str | None, device: str
+    thing: Any, spec: InputSpec | None, device: str, concurrency: str | None
 ) -> CallableModel | ProcessModel:
-    """Return `thing` as a model for `device`: in a process of its own where it says `concurrency = "process"`.
+    """Return `thing` as a model on `device`: in processes where it says `concurrency = "process"`.
 
     Raises UsageError where it is no model, needs arguments to be made, or cannot be sent to a process.
     """
     _refuse_others(thing)
     if _concurrency(thing, concurrency) == "process":
         return ProcessModel(thing, spec, device)
-    return CallableModel(thing, spec=spec, concurrency=concurrency, device=device)
+    return CallableModel(thing, spec=spec, device=device, concurrency=concurrency)
 
 
 class ProcessModel:
-    """A user's model in a process of its own: made and loaded there, replaced when it dies.
+    """A user's model in processes, one for each worker that enters it: made and loaded there, replaced when it dies.
 
     What it is given and what it returns have to pickle; arrays travel through shared memory.
     """
@@ -47,12 +47,17 @@ class ProcessModel:
         from penstock._engine.processes import model_bind
 
         self.name = qualified_name(thing).rpartition(".")[2]
+        self.device = device
         self._thing, self._spec = thing, spec
         self._bind = model_bind("model", partial(served, thing, spec, device), thing)
 
     def __repr__(self) -> str:
         """Show what it is."""
-        return f"<ProcessModel {self.name}>"
+        return f"<ProcessModel {self.name} on {self.device}>"
+
+    def replica(self, device: str) -> ProcessModel:
+        """Return another one, whose processes load it on `device`."""
+        return ProcessModel(self._thing, self._spec, device)
 
     def worker(self) -> AbstractContextManager[Predict]:
         """Start the process, and give `predict(items) -> rows`.
@@ -63,10 +68,6 @@ class ProcessModel:
 
     def close(self) -> None:
         """Do nothing: the process ends with the worker."""
-
-    def replica(self, device: str) -> ProcessModel:
-        """Return the same model, to be made and loaded on `device`."""
-        return ProcessModel(self._thing, self._spec, device)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from penstock._models.footprint import BytePlan, measured
 from penstock.errors import ModelError, UsageError
 
 _TOGETHER = ("concurrent", "process")
-"""Classes of models that several threads may enter at once: in the second, each has a process of its own."""
+"""Classes of models that several threads may call at once."""
 
 
 class Replicas:
@@ -112,9 +112,9 @@ class Places:
         Several devices have workers of their own: at a slow one a common thread would wait, and decode nothing. A model
         that bears one thread has a worker of its own for each copy, unless each common thread has a copy.
         """
-        shared = concurrency == "concurrent"
-        each = self.replicas or (self.threads if shared else 1)
-        fused = len(self.devices) == 1 and each == self.threads and (shared or self.threads > 1)
+        together = concurrency in _TOGETHER
+        each = self.replicas or (self.threads if concurrency == "concurrent" else 1)  # a process has weights of its own
+        fused = len(self.devices) == 1 and each == self.threads and (together or self.threads > 1)
         return None if fused else each * len(self.devices)
 
 
