@@ -99,7 +99,7 @@ ENDS = {
     "os._exit in a worker process": (("exit", 3), "WorkerDied"),
     "an item sleeps for ever in a process": (("hang",), "Stalled"),
     "a worker process halted (SIGSTOP) with an item in hand": (("kill", signal.SIGSTOP), "Stalled"),
-    "10 GB under a memory limit, in a process": (("gigabytes", 10), "MemoryError"),
+    "64 GB under a memory limit, in a process": (("gigabytes", 64), "MemoryError"),
 }
 
 
