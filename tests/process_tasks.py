@@ -107,6 +107,7 @@ ORDERS: dict[str, Any] = {
     "kill": lambda number: os.kill(os.getpid(), number),
     "once": _once,
     "hang": hang,
+    "wait": lambda seconds: (threading.Event().wait(seconds), "waited")[1],
     "raise": _raise,
     "stop the run": lambda: _raise(SinkError, "the disk is full"),
     "lambda": lambda: lambda: 1,

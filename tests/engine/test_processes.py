@@ -206,11 +206,24 @@ def test_a_stopped_process_that_holds_nothing_is_replaced(tasks: Any, apart: Mak
 
 def test_what_is_cut_short_ends_soon_whatever_the_process_does(tasks: Any, apart: Make) -> None:
     values = [("hang",)]
-    with apart(tasks.do) as process, worker(values):
-        cutting = threading.Timer(0.1, values.clear)
+    with apart(tasks.do) as process, worker(values) as ending:
+        cutting = threading.Timer(0.1, ending.cut)
         cutting.start()
         assert process.each(list(values)) == [None]
         cutting.join(WAIT_S)
+
+
+def test_what_is_not_wanted_ends_behind_the_item_in_hand_and_the_process_stays(tasks: Any, apart: Make) -> None:
+    values = [("value", 1), ("wait", 1.0), ("value", 3)]
+    with apart(tasks.do) as process, worker(list(values)) as dropped:
+        assert dropped.lease is not None
+        cutting = threading.Timer(0.1, dropped.lease.values.clear)
+        cutting.start()
+        assert process.each(values) == [1, "waited", None]
+        cutting.join(WAIT_S)
+        dropped.lease.values.append(1)
+        assert process.each([("value", 4)]) == [4]
+        assert process.deaths == 0
 
 
 # ---- batches

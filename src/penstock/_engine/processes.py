@@ -170,6 +170,8 @@ class Apart:
         """
         why = ""
         for _ in range(ATTEMPTS):
+            if not _wanted():
+                return list(values)  # looked at by nobody
             reply = self._ask([list(values)])
             if reply.ended is None and reply.answers:
                 answer = reply.answers[0]
@@ -177,7 +179,7 @@ class Apart:
                     raise messages.raised(answer)
                 return list(answer)
             if reply.ended is None or reply.ended.how == "stopped":
-                return list(values)  # looked at by nobody
+                return list(values)
             if reply.ended.failed is not None:
                 raise messages.raised(reply.ended.failed)
             if reply.ended.how == "stalled":
@@ -248,6 +250,11 @@ def _wanted() -> bool:
     return not worker.ending and (lease is None or bool(lease.values))
 
 
+def _ending() -> bool:
+    """Tell whether the pipeline of this thread ends."""
+    return HERE.worker is not None and HERE.worker.ending
+
+
 def _patience() -> Patience:
     worker = HERE.worker
-    return Patience(None if worker is None else worker.item_timeout_s, _wanted)
+    return Patience(None if worker is None else worker.item_timeout_s, _wanted, _ending)
