@@ -167,6 +167,17 @@ def test_a_value_that_cannot_be_sent_costs_itself_alone(tasks: Any, apart: Make)
     assert "it cannot be sent to another process: TypeError" in found[7].message
 
 
+def test_a_value_that_cannot_be_read_there_and_a_result_that_cannot_here_cost_themselves(
+    tasks: Any, apart: Make
+) -> None:
+    with apart(tasks.do) as process:
+        found = process.each([("value", 1), tasks.Unreadable(), ("unreadable",), ("value", 2)])
+        assert process.deaths == 0
+    assert found == [1, Failure("work", "ValueError", "unreadable"), Failure("work", "ValueError", "unreadable"), 2]
+    with apart(tasks.do_all, call="whole") as process, pytest.raises(ValueError, match="unreadable"):
+        process.whole([1, tasks.Unreadable()])
+
+
 def test_an_error_that_ends_the_run_is_raised(tasks: Any, apart: Make) -> None:
     with apart(tasks.do) as process, pytest.raises(SinkError, match="the disk is full"):
         process.each([("value", 1), ("stop the run",)])
