@@ -101,7 +101,7 @@ ENDS = {
     "os._exit in a worker process": (("exit", 3), "WorkerDied"),
     "an item sleeps for ever in a process": (("hang",), "Stalled"),
     "a worker process halted (SIGSTOP) with an item in hand": (("kill", signal.SIGSTOP), "Stalled"),
-    "10 GB under a memory limit, in a process": (("gigabytes", 10), "MemoryError"),
+    "1 TB under a memory limit, in a process": (("gigabytes", 1024), "MemoryError"),
 }
 
 
