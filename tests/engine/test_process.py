@@ -35,6 +35,14 @@ def test_results_that_are_held_are_never_written_over(tasks: Any, apart: Make) -
     assert held == []
 
 
+def test_what_is_returned_as_it_came_is_no_view_of_the_question(tasks: Any, apart: Make) -> None:
+    with apart(tasks.do) as process:
+        held = [process.each([("value", np.full(30_000, float(i)))])[0] for i in range(10)]
+        assert [set(array.tolist()) for array in held] == [{float(i)} for i in range(10)]
+        assert process._process is not None
+        assert process._process._questions == 0  # the function keeps nothing: its slot is used again
+
+
 def test_results_outlive_their_process(tasks: Any, apart: Make) -> None:
     with apart(tasks.do) as process:
         held = process.each([("full", 100_000, 1.5), ("crash",), ("full", 100_000, 2.5)])
