@@ -46,7 +46,7 @@ format: $(FOR_TEST)
 	$(RUN) ruff format .
 
 bench: $(FOR_BENCH)
-	for name in overhead folder torch_folder origins several session accuracy memory kill; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	for name in overhead folder torch_folder origins several session accuracy memory kill transport; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/folder.py --bf16
 
 clean:

@@ -99,6 +99,13 @@ def _start_another() -> int:
     os._exit(9)
 
 
+class Unreadable:
+    """A value that cannot be read where it arrives."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise, (ValueError, "unreadable")
+
+
 ORDERS: dict[str, Any] = {
     "value": lambda value: value,
     "pid": os.getpid,
@@ -107,6 +114,7 @@ ORDERS: dict[str, Any] = {
     "kill": lambda number: os.kill(os.getpid(), number),
     "once": _once,
     "hang": hang,
+    "wait": lambda seconds: (threading.Event().wait(seconds), "waited")[1],
     "raise": _raise,
     "stop the run": lambda: _raise(SinkError, "the disk is full"),
     "lambda": lambda: lambda: 1,
@@ -114,6 +122,7 @@ ORDERS: dict[str, Any] = {
     "keep": _keep,
     "in place": _in_place,
     "print": print,
+    "unreadable": Unreadable,
     "environment": os.environ.get,
     "start another": _start_another,
     "gigabytes": lambda n: np.ones(n << 30, np.uint8),

@@ -43,7 +43,8 @@ class Session:
             or .keras file; a function `predict(batch)`, or an object with such a method.
         spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
         preset: "imagenet" or "inception".
-        stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own.
+        stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own, and
+            `Workers(fn, n, kind="process")` n processes.
         post: function `fn(item, output)` behind the model.
         batch: items per call of the model: `Batching`, a number or "auto". Items of different callers share a batch.
         threads: threads that share the work, or "auto" (the CPU budget). A callable that declares no `concurrency` is

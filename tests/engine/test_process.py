@@ -35,6 +35,14 @@ def test_results_that_are_held_are_never_written_over(tasks: Any, apart: Make) -
     assert held == []
 
 
+def test_what_is_returned_as_it_came_is_no_view_of_the_question(tasks: Any, apart: Make) -> None:
+    with apart(tasks.do) as process:
+        held = [process.each([("value", np.full(30_000, float(i)))])[0] for i in range(10)]
+        assert [set(array.tolist()) for array in held] == [{float(i)} for i in range(10)]
+        assert process._process is not None
+        assert process._process._questions == 0  # the function keeps nothing: its slot is used again
+
+
 def test_results_outlive_their_process(tasks: Any, apart: Make) -> None:
     with apart(tasks.do) as process:
         held = process.each([("full", 100_000, 1.5), ("crash",), ("full", 100_000, 2.5)])
@@ -106,3 +114,25 @@ def test_deaths_leave_nothing_behind(tasks: Any, apart: Make) -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert os.listdir("/dev/shm") == shared
     assert purse.used_bytes == 0
+
+
+def test_slots_that_nobody_uses_are_let_go_when_memory_is_short(tasks: Any, apart: Make) -> None:
+    purse = Purse(40 * MIB)
+    with apart(tasks.do, purse=purse) as process:
+        held = [process.each([("full", 400_000, float(i))])[0] for i in range(12)]
+        assert purse.tight
+        held.clear()
+        process.each([("full", 400_000, 1.0)])
+        assert purse.used_bytes < 20 * MIB
+        assert not purse.tight
+
+
+def test_small_slots_are_let_go_when_answers_grow(tasks: Any, apart: Make) -> None:
+    with apart(tasks.do) as process:
+        held = [process.each([("full", 10_000, float(i)), ("full", 100_000, 1.0)]) for i in range(5)]
+        held.clear()
+        process.each([("full", 2_000_000, 1.0)])
+        process.each([("full", 2_000_000, 1.0)])
+        assert process._process is not None
+        sizes = sorted(slot.nbytes for slot in process._process._slots.values())
+        assert sizes[1:] == [20 * MIB]  # and the one for questions

@@ -167,6 +167,17 @@ def test_a_value_that_cannot_be_sent_costs_itself_alone(tasks: Any, apart: Make)
     assert "it cannot be sent to another process: TypeError" in found[7].message
 
 
+def test_a_value_that_cannot_be_read_there_and_a_result_that_cannot_here_cost_themselves(
+    tasks: Any, apart: Make
+) -> None:
+    with apart(tasks.do) as process:
+        found = process.each([("value", 1), tasks.Unreadable(), ("unreadable",), ("value", 2)])
+        assert process.deaths == 0
+    assert found == [1, Failure("work", "ValueError", "unreadable"), Failure("work", "ValueError", "unreadable"), 2]
+    with apart(tasks.do_all, call="whole") as process, pytest.raises(ValueError, match="unreadable"):
+        process.whole([1, tasks.Unreadable()])
+
+
 def test_an_error_that_ends_the_run_is_raised(tasks: Any, apart: Make) -> None:
     with apart(tasks.do) as process, pytest.raises(SinkError, match="the disk is full"):
         process.each([("value", 1), ("stop the run",)])
@@ -206,11 +217,24 @@ def test_a_stopped_process_that_holds_nothing_is_replaced(tasks: Any, apart: Mak
 
 def test_what_is_cut_short_ends_soon_whatever_the_process_does(tasks: Any, apart: Make) -> None:
     values = [("hang",)]
-    with apart(tasks.do) as process, worker(values):
-        cutting = threading.Timer(0.1, values.clear)
+    with apart(tasks.do) as process, worker(values) as ending:
+        cutting = threading.Timer(0.1, ending.cut)
         cutting.start()
         assert process.each(list(values)) == [None]
         cutting.join(WAIT_S)
+
+
+def test_what_is_not_wanted_ends_behind_the_item_in_hand_and_the_process_stays(tasks: Any, apart: Make) -> None:
+    values = [("value", 1), ("wait", 1.0), ("value", 3)]
+    with apart(tasks.do) as process, worker(list(values)) as dropped:
+        assert dropped.lease is not None
+        cutting = threading.Timer(0.1, dropped.lease.values.clear)
+        cutting.start()
+        assert process.each(values) == [1, "waited", None]
+        cutting.join(WAIT_S)
+        dropped.lease.values.append(1)
+        assert process.each([("value", 4)]) == [4]
+        assert process.deaths == 0
 
 
 # ---- batches

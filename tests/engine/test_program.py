@@ -67,6 +67,13 @@ def test_a_program_that_would_begin_over_again_is_told_what_to_do(tmp_path: Path
     assert "put what it does under `if __name__ == '__main__':`" in said
 
 
+def test_options_of_the_interpreter_hold_there_too(tmp_path: Path) -> None:
+    told = "import sys\ndef twice(value):\n    return value if __debug__ else sys.warnoptions\n"
+    program(tmp_path, told, GUARDED)
+    done = run("-O", "-Werror::UserWarning", "program.py", folder=tmp_path)
+    assert done.stdout == str([["error::UserWarning"]] * 4) + "\n"
+
+
 def test_a_program_without_a_file_is_refused(tmp_path: Path) -> None:
     path = program(tmp_path, MODULE, "")
     done = run("-c", path.read_text(), folder=tmp_path)

@@ -99,7 +99,7 @@ class Child:
             try:
                 fn = stack.enter_context(self._begin(note))
             except Exception as error:  # noqa: BLE001 - whatever the user's module raises when it is imported
-                self._fault(note.a, error)
+                self._fault(note.a, messages.failed(error, whole=True))
                 return FATAL
             ROOM.make = self._answers.room
             wire.send(self._connection, Note(wire.READY))
@@ -137,9 +137,9 @@ class Child:
         self._duty = messages.loads(data, self._program.enter_main)
         return self._duty.make()
 
-    def _fault(self, request: int, error: Exception) -> None:
+    def _fault(self, request: int, failed: messages.Failed) -> None:
         """Say why a request cannot be carried out."""
-        self._answers.put(messages.failed(error, whole=True), request)
+        self._answers.put(failed, request)
         wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.end()))
 
     def _work(self, fn: Callable[..., Any], note: Note) -> None:
@@ -154,7 +154,7 @@ class Child:
             find_main = self._program.enter_main
             values = messages.read(self._slots, messages.place_of(slot, 0), request, find_main=find_main)
         except Exception as error:  # noqa: BLE001 - whatever unpickling a value of the user's raises
-            self._fault(request, error)
+            self._fault(request, messages.failed(error, whole=self._duty.call == "whole"))
             return
         pairs = self._duty.call == "pairs"
         for index in range(len(values)):

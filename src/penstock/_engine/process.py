@@ -14,6 +14,7 @@ from penstock._engine.messages import Failed, Packed
 from penstock._engine.program import READING, Program
 from penstock._engine.slots import MIB, Purse, Slot, roomy
 from penstock._engine.spawning import GRACE_S, Spawned
+from penstock._engine.vigil import Vigil
 from penstock._engine.wire import Note
 from penstock.errors import ItemError, ModelError, PenstockError, Stalled, UsageError
 
@@ -51,10 +52,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait: `item_timeout_s` for one value (None: for ever), and as long as `wanted()`."""
+    """How long to wait: `item_timeout_s` for one value (None: for ever).
+
+    What is not `wanted()` any more ends behind the value in hand; where everything is `ending()`, soon, whatever it is.
+    """
 
     item_timeout_s: float | None
     wanted: Callable[[], bool]
+    ending: Callable[[], bool]
 
 
 class Process:
@@ -111,7 +116,7 @@ class Process:
         Raises UsageError where the code cannot be loaded there, Stalled where that takes minutes.
         """
         deadline = time.monotonic() + START_S
-        while patience.wanted():
+        while not patience.ending():
             note, alive = self._child.note(RECHECK_S)
             if note is not None and note.kind == wire.FAULT:
                 raise self._unloadable()
@@ -245,9 +250,9 @@ class Process:
 
     def _await(self, patience: Patience) -> Ended | None:
         """Wait for the child to be done; return why it is not."""
-        begun = time.monotonic()
-        cancelled_s: float | None = None
         period_s = min(RECHECK_S, (patience.item_timeout_s or 1.0) / 4)
+        vigil = Vigil(period_s)
+        ending_s: float | None = None
         while True:
             note, alive = self._child.note(period_s)
             if note is not None and note.kind == wire.NEED:
@@ -257,16 +262,19 @@ class Process:
                 return self._finished(note)
             elif not alive:
                 return self._dead()
-            elif (ended := self._overdue(begun, patience)) is not None:
+            elif (ended := self._overdue(vigil, patience)) is not None:
                 return ended
-            elif cancelled_s is None and not patience.wanted():
-                cancelled_s = time.monotonic()
+            elif not patience.wanted():
                 self._child.leases.cancel(self._request)
-            elif cancelled_s is not None and time.monotonic() - cancelled_s > GRACE_S:
-                self._child.end(0)
-                return Ended("stopped", "it is not wanted any more")
+            if patience.ending():
+                ending_s = ending_s or time.monotonic()
+                if time.monotonic() - ending_s > GRACE_S:
+                    self._child.end(0)
+                    return Ended("stopped", "it is not wanted any more")
 
     def _finished(self, note: Note) -> Ended | None:
+        if note.a != self._request:
+            raise PenstockError(f"{self!r} says {note} while it is asked request {self._request}: a bug in penstock.")
         self._current = note.c
         if note.kind == wire.FAULT:
             failed = self._read(self._child.leases.answers(self._request)[0])
@@ -281,15 +289,13 @@ class Process:
         index = held.index if held.request == self._request else None
         return Ended("died", why, index, outside=self._child.killed)
 
-    def _overdue(self, begun: float, patience: Patience) -> Ended | None:
+    def _overdue(self, vigil: Vigil, patience: Patience) -> Ended | None:
         """Kill the child where it has been at one value for longer than it may."""
-        if patience.item_timeout_s is None:
-            return None
         held = self._child.leases.held()
-        mine = held.request == self._request and held.phase != PHASES[IDLE]
-        waited_s = time.monotonic() - max(begun, held.since_s if mine else begun)
-        if waited_s <= patience.item_timeout_s:
+        waited_s = vigil.waited_s(held)
+        if patience.item_timeout_s is None or waited_s <= patience.item_timeout_s:
             return None
+        mine = held.request == self._request and held.phase != PHASES[IDLE]
         stacks = self._child.stacks() or "it does not tell: it is stopped, or busy in native code"
         self._child.end(0)
         why = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from penstock._engine import messages
 from penstock._engine.child import Duty
 from penstock._engine.leases import MOST_ITEMS
 from penstock._engine.messages import Failed
+from penstock._engine.notes import Notes
 from penstock._engine.process import Ended, Patience, Process, Reply
 from penstock._engine.program import Program
 from penstock._engine.rounds import Rounds
@@ -43,6 +44,8 @@ class Order:
     name: str
     data: bytes
     environment: Mapping[str, str]
+    notes: Notes = field(default_factory=Notes, compare=False)
+    """What became of the processes."""
 
     @classmethod
     def of(cls, duty: Duty, shown: Any, workers: int) -> Order:
@@ -81,8 +84,8 @@ def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: b
 
     Raises UsageError, see `Order.of`.
     """
-    duty = Duty(name, plain(fn), "pairs" if takes_item else "each")
-    return Step(name, partial(_bound, Order.of(duty, fn, workers), "each"), takes_item=takes_item, by_parcel=True)
+    order = Order.of(Duty(name, plain(fn), "pairs" if takes_item else "each"), fn, workers)
+    return Step(name, partial(_bound, order, "each"), takes_item=takes_item, by_parcel=True, notes=order.notes)
 
 
 def plain(fn: Callable[..., Any]) -> Make:
@@ -170,6 +173,8 @@ class Apart:
         """
         why = ""
         for _ in range(ATTEMPTS):
+            if not _wanted():
+                return list(values)  # looked at by nobody
             reply = self._ask([list(values)])
             if reply.ended is None and reply.answers:
                 answer = reply.answers[0]
@@ -177,7 +182,7 @@ class Apart:
                     raise messages.raised(answer)
                 return list(answer)
             if reply.ended is None or reply.ended.how == "stopped":
-                return list(values)  # looked at by nobody
+                return list(values)
             if reply.ended.failed is not None:
                 raise messages.raised(reply.ended.failed)
             if reply.ended.how == "stalled":
@@ -190,6 +195,8 @@ class Apart:
     def _ask(self, values: list[Any]) -> Reply:
         reply = self._running().ask(values, _patience())
         if reply.ended is not None and reply.ended.how != "fault":
+            if reply.ended.how == "died":
+                self._order.notes.add(f"deaths of processes of stage {self._order.name!r}", why=reply.ended.why)
             self._discard()
         return reply
 
@@ -248,6 +255,11 @@ def _wanted() -> bool:
     return not worker.ending and (lease is None or bool(lease.values))
 
 
+def _ending() -> bool:
+    """Tell whether the pipeline of this thread ends."""
+    return HERE.worker is not None and HERE.worker.ending
+
+
 def _patience() -> Patience:
     worker = HERE.worker
-    return Patience(None if worker is None else worker.item_timeout_s, _wanted)
+    return Patience(None if worker is None else worker.item_timeout_s, _wanted, _ending)

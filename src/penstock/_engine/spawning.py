@@ -78,7 +78,7 @@ class Spawned:
         given = (theirs.fileno(), life, page, self._stacks)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, _root(), *map(str, (os.getpid(), *given))],
+                [sys.executable, *_flags(), "-P", "-c", _BOOT, _root(), *map(str, (os.getpid(), *given))],
                 stdin=subprocess.DEVNULL,
                 pass_fds=given,
                 env=dict(environment),
@@ -167,6 +167,12 @@ def cause_of(code: int) -> str:
 def environment_of(threads: int) -> dict[str, str]:
     """Return the environment of a process that may keep `threads` CPUs busy."""
     return {**dict.fromkeys(THREADS, str(threads)), **os.environ}
+
+
+def _flags() -> list[str]:
+    """Return the options of this interpreter that change what code does."""
+    optimised = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    return [*optimised, *(f"-W{option}" for option in sys.warnoptions)]
 
 
 def _closing(stack: ExitStack, descriptor: int) -> int:
