@@ -212,7 +212,12 @@ def program(how: str, **options: Any) -> tuple[subprocess.Popen[str], list[int]]
     command = [sys.executable, str(TASKS), how]
     found = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
     assert found.stdout is not None
-    return found, [int(found.stdout.readline().split()[1]) for _ in range(2)]
+    try:
+        return found, [int(found.stdout.readline().split()[1]) for _ in range(2)]
+    except BaseException:
+        with found:
+            found.kill()
+        raise
 
 
 def gone(pid: int, timeout_s: float) -> bool:
