@@ -20,8 +20,7 @@ from penstock._engine.step import Stage, Step
 from penstock._engine.tickets import Ticket
 from penstock.errors import Stalled
 
-WAIT_S = 20.0
-LIMIT_S = 0.1
+WAIT_S, LIMIT_S = 20.0, 0.1
 
 
 class Gate:
