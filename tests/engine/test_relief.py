@@ -44,10 +44,8 @@ def gate() -> Iterator[Gate]:
 
 @contextmanager
 def running(stages: Sequence[Stage], take: Take, *, ordered: bool = True) -> Iterator[tuple[Pipeline, Flow]]:
-    with (
-        Pipeline(stages, item_timeout_s=LIMIT_S) as pipeline,
-        pipeline.flow(take, Window(), ordered=ordered) as flow,
-    ):
+    pipeline = Pipeline(stages, item_timeout_s=LIMIT_S)
+    with pipeline, pipeline.flow(take, Window(), ordered=ordered) as flow:
         yield pipeline, flow
 
 
