@@ -327,17 +327,6 @@ def test_others_that_come_out_do_not_hide_a_stuck_one(gate: Gate) -> None:
         fed.release(2)
 
 
-def test_without_a_limit_nothing_is_stuck(gate: Gate) -> None:
-    stages = [Stage("work", (Step.of("decode", stuck_at(gate, 1)),), 1)]
-    with Pipeline(stages) as pipeline, pipeline.flow(one_by_one([1]), Window()) as flow:
-        for _ in range(5):
-            pipeline._look_at = 0.0
-            assert flow.collect(0.0) == []
-        assert pipeline._error is None
-        flow.close()
-        gate.event.set()
-
-
 def test_an_item_of_a_closed_flow_holds_no_worker(gate: Gate) -> None:
     stages = [Stage("work", (Step.of("work", stuck_at(gate, 1)),), 1)]
     with Pipeline(stages, item_timeout_s=LIMIT_S) as pipeline:

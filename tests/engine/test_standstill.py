@@ -98,6 +98,13 @@ def test_a_pipeline_in_which_nothing_moves_says_so(caplog: pytest.LogCaptureFixt
         assert part in message
 
 
+def test_without_an_item_timeout_nothing_is_ever_given_up() -> None:
+    with watched() as (pipeline, pass_by):
+        pass_by(1000.0)
+        assert pipeline._relief.given_up() == []
+        assert pipeline._error is None
+
+
 def test_versions_are_of_what_is_loaded() -> None:
     import numpy as np
 
