@@ -178,6 +178,9 @@ def nap(value: int) -> int:
 def main() -> None:
     """The program of tests that kill it: print the pids of its workers, which then hang as is said."""
     how = sys.argv[1]
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored, where the tests run in the background of a shell
     task = {"idle": pid_and_wait_for_more, "hang": pid_and_hang, "lock": pid_and_hold}[how]
     with penstock.Session(shown, stages=[penstock.Workers(task, 2, kind="process")], batch=1) as session:
         futures = [session.submit(i) for i in range(2)]
