@@ -82,6 +82,17 @@ def _keep(array: Any) -> list[float]:
     return [float(kept.ravel()[0]) for kept in KEPT]
 
 
+def _alarmed() -> str:
+    """Handle a signal in Python, amid wide arithmetic."""
+    heard: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    for _ in range(50):
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            np.dot(np.ones((64, 64), np.float32), np.ones((64, 64), np.float32))
+    return f"heard {len(heard)}"
+
+
 def _in_place(n: int, number: float, keep: bool = False) -> Any:
     array = penstock.empty(n, "float64")
     array[:] = number
@@ -122,6 +133,7 @@ ORDERS: dict[str, Any] = {
     "keep": _keep,
     "in place": _in_place,
     "print": print,
+    "alarmed": _alarmed,
     "unreadable": Unreadable,
     "environment": os.environ.get,
     "start another": _start_another,
@@ -194,7 +206,7 @@ def shown(batch: Sequence[Any]) -> Sequence[Any]:
 
 
 def say_pid() -> None:
-    print(f"pid {os.getpid()}", flush=True)
+    os.write(1, f"pid {os.getpid()}\n".encode())  # at once: two processes write into one pipe
 
 
 def pid_and_wait_for_more(value: int) -> int:

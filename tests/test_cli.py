@@ -140,10 +140,12 @@ def test_a_thread_that_is_stuck_holds_no_exit(
     monkeypatch: pytest.MonkeyPatch, name: str, code: int, ends: bool
 ) -> None:
     from penstock import _cli
+    from penstock._telemetry import lifesign
 
     exits: list[int] = []
     event = threading.Event()
     monkeypatch.setattr(_cli, "main", lambda: code)
+    monkeypatch.setattr(lifesign, "_beaten_at", None)
     monkeypatch.setattr("os._exit", exits.append)
     thread = threading.Thread(target=event.wait, args=(20,), name=name, daemon=True)
     thread.start()

@@ -141,6 +141,23 @@ def test_an_output_that_is_a_link_itself_is_the_users_choice(tmp_path: Path) -> 
     assert (tmp_path / "disk" / "a.jpg.json").exists()
 
 
+@pytest.mark.parametrize("name", ["", "ledger.sqlite", "failures.tmp", "lock", "rewrite.jsonl"])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_link_in_the_folder_of_the_job_is_refused(tmp_path: Path, name: str, fresh: bool) -> None:
+    out, elsewhere = tmp_path / "o.jsonl", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("precious")
+    if name:
+        job_folder(out).mkdir()
+        (job_folder(out) / name).symlink_to(elsewhere / "precious")
+    else:
+        job_folder(out).symlink_to(elsewhere)
+    with pytest.raises(LedgerError, match="is a symbolic link"):
+        penstock.run(range(3), same, out=out, fresh=fresh)
+    assert (elsewhere / "precious").read_text() == "precious"
+    assert tree(elsewhere) == {"precious"}
+
+
 # ---- what is shown is shown, not obeyed
 
 EVIL = "evil\x1b]0;owned\x07\x1b[2J\nplanned = done\r\u202egpj.jpg"
@@ -157,6 +174,11 @@ def test_a_name_with_escape_codes_is_shown_everywhere(tmp_path: Path, capsys: py
     assert main(["failures", str(out)]) == 1
     with pytest.raises(StageError) as caught:
         penstock.run(photos, same, out=tmp_path / "p.jsonl", max_failures=0)
+
+    def raises(batch: list[Any]) -> list[Any]:
+        raise ValueError(EVIL)
+
+    print(penstock.run(range(9), raises, out=tmp_path / "q.jsonl", batch=4))
     shown = capsys.readouterr()
     said = shown.out + shown.err + str(caught.value)
     assert not {c for c in said if not c.isprintable() and c != "\n"}

@@ -15,7 +15,7 @@ import penstock
 from penstock import _drive, _stopping
 from penstock._engine import pipeline as pipeline_module
 from penstock._interrupt import Interrupts
-from penstock._job import read_failures
+from penstock._job import Job, read_failures
 from penstock.errors import Stalled
 
 WAIT_S = 20.0
@@ -175,14 +175,30 @@ def test_of_several_models_the_one_that_never_returns_fails_alone(
 
 
 @pytest.mark.usefixtures("quick_stop")
-def test_a_stop_changes_nothing_of_what_was_kept_before(gates: list[Gate], tmp_path: Path) -> None:
+def test_a_stop_changes_nothing_of_what_was_kept_before(
+    gates: list[Gate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The row of an item that one model was stuck at, when later the other one is."""
+    absorb, kept = Job.absorb, threading.Event()
+
+    def noting(self: Job, positions: Sequence[int], items: Sequence[Any], values: Sequence[Any]) -> tuple[int, int]:
+        found = absorb(self, positions, items, values)
+        if 7 in positions:
+            kept.set()
+        return found
+
+    def source() -> Iterator[int]:
+        yield from range(100)
+        assert kept.wait(WAIT_S)
+        yield from range(100, 300)
+
+    monkeypatch.setattr(Job, "absorb", noting)
     out = tmp_path / "o.jsonl"
     options: dict[str, Any] = {"out": out, "batch": 1, "threads": 2, "limits": LIMITS}
     with pytest.raises(Stalled, match="one thread at a time"):
-        penstock.run(range(300), {"a": Gate(7), "b": OneAtATime(250)}, **options)
+        penstock.run(source(), {"a": Gate(7), "b": OneAtATime(250)}, **options)
     assert [(f["id"], f["model"]) for f in read_failures(out)] == [(7, "a"), (250, "b")]
-    report = penstock.run(range(300), {"a": Gate(), "b": OneAtATime()}, **options)
+    report = penstock.run(source(), {"a": Gate(), "b": OneAtATime()}, **options)
     assert (report.done, report.failed) == (298, 2)
     rows = {x: {"a": None if x == 7 else -x, "b": -x} for x in range(300) if x != 250}
     assert outputs(out) == rows

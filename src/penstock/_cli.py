@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> int:
     """Run the command as a program: what `penstock` on the command line is."""
+    from penstock._telemetry import lifesign
+
+    lifesign.arm()
     code = main()
     left = any(thread.name.startswith("penstock-") for thread in threading.enumerate())
     if left or code in (130, 143):

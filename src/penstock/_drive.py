@@ -25,6 +25,7 @@ from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
+from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress, printable
 from penstock._telemetry.report import Report, steps_of
 from penstock.errors import SinkError, StageError, Stalled
@@ -94,6 +95,7 @@ class Drive:
         window = window_of(stages, self._max_bytes())
         forget_memory_peak()
         begun = time.perf_counter()
+        lifesign.beat()
         with (
             self.interrupts.deferred(),
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
@@ -109,12 +111,14 @@ class Drive:
                 raise
             finally:
                 self._commit(flow)
+                lifesign.rest()
                 self.tally.seconds = time.perf_counter() - begun
                 self._take_stock(pipeline.statistics(), ready, threads)
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
         committed, window = time.monotonic(), 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
+            lifesign.beat()
             for parcel in parcels:
                 self._absorb(parcel)
             now = time.monotonic()

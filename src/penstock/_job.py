@@ -93,6 +93,12 @@ class Job:
             raise UsageError(
                 f"The job folder {self.folder} cannot be made: {error.strerror}. Use another out."
             ) from error
+        linked = next((path for path in (self.folder, *self.folder.iterdir()) if path.is_symlink()), None)
+        if linked is not None:
+            raise LedgerError(
+                f"{linked} is a symbolic link: what penstock writes and deletes there would be somebody else's. Remove "
+                "it, or use another out."
+            )
 
     def _wipe(self) -> None:
         """Remove the results that the ledger knows and the ledger itself; other files in a folder stay."""

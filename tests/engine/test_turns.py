@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from penstock._engine.chunks import one_by_one
 from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import TURNS, Window
 from penstock._engine.step import Stage, Step
+
+if TYPE_CHECKING:
+    import pytest
 
 WAIT_S = 10.0
 

@@ -6,8 +6,11 @@ python tests/faults/table.py OUTCOMES.jsonl      # what PENSTOCK_FAULTS_TABLE=OU
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,12 @@ HEAD = (
 def table_of(outcomes: Sequence[dict[str, Any]]) -> str:
     """Return the outcomes as a table in Markdown."""
     return HEAD + "".join(_line(outcome) for outcome in outcomes)
+
+
+def place() -> str:
+    """Return when and on what kind of machine this is."""
+    today, system = datetime.now(tz=UTC).date().isoformat(), platform.system()
+    return f"{today}, {system}, {os.cpu_count()} cores, Python {platform.python_version()}.\n\n"
 
 
 def _line(outcome: dict[str, Any]) -> str:
@@ -38,5 +47,5 @@ def replaced(text: str, table: str) -> str:
 
 if __name__ == "__main__":
     lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
-    page = replaced(DOC.read_text(encoding="utf-8"), table_of([json.loads(line) for line in lines]))
+    page = replaced(DOC.read_text(encoding="utf-8"), place() + table_of([json.loads(line) for line in lines]))
     DOC.write_text(page, encoding="utf-8")

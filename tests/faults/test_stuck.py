@@ -125,6 +125,60 @@ def test_a_signal_while_an_item_is_stuck(tmp_path: Path, times: Any, record: Any
     record(outcome("SIGTERM, then SIGINT, while an item is stuck", 2 * n, ended, lost=lost, report_s=round(worst_s, 1)))
 
 
+TWICE = """
+import os, signal, sys, threading
+import penstock
+class Model:
+    version, concurrency = "1", "concurrent"
+    def predict(self, batch):
+        if 200 in batch:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(60)
+        return batch
+penstock.run(range(400), Model(), out=sys.argv[1], threads=2)
+"""
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
+    n, worst_s = times(1, 10), 0.0
+    for i in range(n):
+        begun_s = time.monotonic()
+        command = [sys.executable, "-c", TWICE, str(tmp_path / f"{i}.jsonl")]
+        stopped = subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False)
+        worst_s = max(worst_s, time.monotonic() - begun_s)
+        assert stopped.returncode == -signal.SIGINT, stopped.stderr
+    assert worst_s < 8.0  # that is how long the first one would wait
+    record(outcome("SIGINT twice while an item is stuck", n, "at once (whole process)", report_s=round(worst_s, 1)))
+
+
+HELD = """
+import ctypes, sys
+import penstock
+from penstock._telemetry import lifesign
+lifesign.SILENT_S = 0.5
+lifesign.arm()
+def hold_the_lock(batch):
+    ctypes.PyDLL(None).usleep(1_500_000)
+    return batch
+report = penstock.run(range(4), hold_the_lock, out=sys.argv[1], batch=4)
+print(report.done)
+"""
+
+
+def test_native_code_that_holds_the_interpreter_lock(tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
+    """No Python code runs meanwhile, that of the watch neither."""
+    n = times(1, 5)
+    for i in range(n):
+        command = [sys.executable, "-c", HELD, str(tmp_path / f"{i}.jsonl")]
+        held = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
+        assert held.stdout == "4\n"
+        assert "Timeout (0:00:00.500000)!" in held.stderr
+        assert "in hold_the_lock" in held.stderr
+    record(outcome("native code holds the interpreter lock", n, "the stacks are written to stderr (here after 0.5 s)"))
+
+
 def leaving(before: int) -> int:
     """Return how many threads more than before are there, when those that end have ended."""
     for thread in threading.enumerate():

@@ -63,6 +63,8 @@ class Gate:
 
     def offer(self) -> int | None:
         """Return how many items the next parcel should have, or None while they do not fit."""
+        if self._linger_s is not None and self.admitted == self.released:
+            return 1  # the one that an idle pipeline is asked for: nothing is computed before it is on its way
         allowed = self.allowed()
         n = 1 if self._linger_s is not None else self._parcel_size(allowed)
         return n if fits(allowed, self.in_flight, n) else None

@@ -61,17 +61,22 @@ class Inlet:
         A worker of the pipeline never waits: the room may be its own to give back. Raises Overloaded where there is no
         room in time, Closed where there will be none, and the error that has ended the pipeline.
         """
-        begun = time.monotonic()
-        patience_s = 0.0 if self._pipeline.is_worker() else timeout_s
         nbytes = value_nbytes(value)
-        newcomer = True
-        while not self._put(value, ticket, nbytes, newcomer):
+        if not self._put(value, ticket, nbytes, newcomer=True):
+            self._put_later(value, ticket, nbytes, 0.0 if self._pipeline.is_worker() else timeout_s)
+
+    def _put_later(self, value: Any, ticket: Ticket, nbytes: int, patience_s: float | None) -> None:
+        """Wait for room, as `put` does that found none."""
+        begun, newcomer = time.monotonic(), True
+        while True:
             waited_s = time.monotonic() - begun
             if patience_s is not None and waited_s >= patience_s:
                 raise self._overloaded(waited_s)
             self._await_room(None if patience_s is None else patience_s - waited_s, newcomer)
             newcomer = False
             self._pipeline.watch()
+            if self._put(value, ticket, nbytes, newcomer):
+                return
 
     def _put(self, value: Any, ticket: Ticket, nbytes: int, newcomer: bool) -> bool:
         with self._pipeline.lock:

@@ -7,6 +7,7 @@ the model declares free. Torch has no programs: `model(x, training=False)` is wh
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -115,8 +116,11 @@ def _jax(model: Any) -> Callable[[Key], Call]:
     # The arrays themselves: programs share them, whatever number of programs there is.
     weights = [[v.value for v in variables] for variables in (model.trainable_variables, model.non_trainable_variables)]
 
+    # `stateless_call` hands on what a `call` without that argument does not take.
+    said = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+
     def forward(trainable: Any, others: Any, batch: Any) -> Any:
-        return model.stateless_call(trainable, others, batch, training=False)[0]
+        return model.stateless_call(trainable, others, batch, **said)[0]
 
     def trace(key: Key) -> Call:
         return partial(jax.jit(forward).lower(*weights, jax.ShapeDtypeStruct(*key)).compile(), *weights)

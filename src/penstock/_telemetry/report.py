@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
+from penstock._telemetry.progress import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ class Report:
 
     def _rare(self) -> list[tuple[str, int]]:
         names = ("skipped", "ignored", "vanished", "beyond_limit")
-        return [(name.replace("_", " the "), getattr(self, name)) for name in names] + sorted(self.notes.items())
+        return [(name.replace("_", " the "), getattr(self, name)) for name in names] + [
+            (printable(what), n) for what, n in sorted(self.notes.items())
+        ]
 
 
 def steps_of(statistics: PipelineStatistics) -> tuple[StepStatistics, ...]:
