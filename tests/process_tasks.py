@@ -82,6 +82,17 @@ def _keep(array: Any) -> list[float]:
     return [float(kept.ravel()[0]) for kept in KEPT]
 
 
+def _alarmed() -> str:
+    """Handle a signal in Python, amid wide arithmetic."""
+    heard: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    for _ in range(50):
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            np.dot(np.ones((64, 64), np.float32), np.ones((64, 64), np.float32))
+    return f"heard {len(heard)}"
+
+
 def _in_place(n: int, number: float, keep: bool = False) -> Any:
     array = penstock.empty(n, "float64")
     array[:] = number
@@ -122,6 +133,7 @@ ORDERS: dict[str, Any] = {
     "keep": _keep,
     "in place": _in_place,
     "print": print,
+    "alarmed": _alarmed,
     "unreadable": Unreadable,
     "environment": os.environ.get,
     "start another": _start_another,
@@ -178,6 +190,9 @@ def nap(value: int) -> int:
 def main() -> None:
     """The program of tests that kill it: print the pids of its workers, which then hang as is said."""
     how = sys.argv[1]
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored, where the tests run in the background of a shell
     task = {"idle": pid_and_wait_for_more, "hang": pid_and_hang, "lock": pid_and_hold}[how]
     with penstock.Session(shown, stages=[penstock.Workers(task, 2, kind="process")], batch=1) as session:
         futures = [session.submit(i) for i in range(2)]

@@ -183,6 +183,12 @@ def test_an_error_that_ends_the_run_is_raised(tasks: Any, apart: Make) -> None:
         process.each([("value", 1), ("stop the run",)])
 
 
+def test_signals_that_the_function_handles_itself_are_handled(tasks: Any, apart: Make) -> None:
+    with apart(tasks.do) as process:
+        assert process.each([("alarmed",)]) == ["heard 50"]
+        assert types_of(process.each([("crash",)])) == ["WorkerDied"]
+
+
 def test_what_it_prints_comes_out(tasks: Any, capfd: pytest.CaptureFixture[str], apart: Make) -> None:
     with apart(tasks.do) as process:
         process.each([("print", "from there")])

@@ -206,18 +206,17 @@ def test_closing_does_not_wait_for_what_hangs(tasks: Any) -> None:
 # ---- parents
 
 
-def program(how: str, **options: Any) -> tuple[subprocess.Popen[str], list[int]]:
-    """Start the program that has two worker processes; return it and their pids, once they are at work."""
+@contextmanager
+def program(how: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Start the program that has two worker processes; give it and their pids, once they are at work."""
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     command = [sys.executable, str(TASKS), how]
-    found = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
-    assert found.stdout is not None
-    try:
-        return found, [int(found.stdout.readline().split()[1]) for _ in range(2)]
-    except BaseException:
-        with found:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options) as found:
+        try:
+            assert found.stdout is not None
+            yield found, [int(found.stdout.readline().split()[1]) for _ in range(2)]
+        finally:
             found.kill()
-        raise
 
 
 def gone(pid: int, timeout_s: float) -> bool:
@@ -236,8 +235,7 @@ def test_a_killed_parent_leaves_no_process(times: Any, record: Any, outcome: Any
     n, left, worst_s = times(1, 10), 0, 0.0
     shared = set(os.listdir("/dev/shm"))
     for how in ("idle", "hang", "lock") * n:
-        parent, pids = program(how)
-        with parent:
+        with program(how) as (parent, pids):
             parent.kill()
             parent.wait(10)
             begun = time.monotonic()
@@ -251,8 +249,7 @@ def test_a_killed_parent_leaves_no_process(times: Any, record: Any, outcome: Any
 
 def test_ctrl_c_prints_nothing_from_the_workers() -> None:
     """It goes to all of the terminal's process group, and one sends it to the workers too."""
-    parent, pids = program("hang", start_new_session=True, stderr=subprocess.PIPE)
-    with parent:
+    with program("hang", start_new_session=True, stderr=subprocess.PIPE) as (parent, pids):
         for pid in pids:
             os.kill(pid, signal.SIGINT)
             assert os.getpgid(pid) == pid

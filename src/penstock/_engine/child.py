@@ -6,6 +6,7 @@ writes to, and by the kernel where that can.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import signal
@@ -26,6 +27,7 @@ from penstock._engine.slots import Slot
 from penstock._engine.wire import Note
 
 FATAL = 1
+SIGNAL_STACK_BYTES = 1 << 18
 PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
 
@@ -48,6 +50,7 @@ def main(parent: int, notes: int, life: int, page: int, stacks: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which then ends this one
     faulthandler.enable(stacks)
     faulthandler.register(signal.SIGUSR2, stacks)
+    _widen_signal_stack()
     _die_with(parent, life)
     code = 0
     with socket.socket(fileno=notes) as connection:
@@ -61,12 +64,30 @@ def main(parent: int, notes: int, life: int, page: int, stacks: int) -> None:
     os._exit(code)  # as multiprocessing does: what the libraries do at an exit may take long, or hang
 
 
+class _SignalStack(ctypes.Structure):
+    """Linux's `stack_t`."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("nbytes", ctypes.c_size_t))
+
+
+_SIGNAL_STACK = ctypes.create_string_buffer(SIGNAL_STACK_BYTES)
+
+
+def _widen_signal_stack() -> None:
+    """Let signals be handled on a stack that is large enough.
+
+    That of faulthandler is too small where AVX-512 registers are saved on it: there any signal for which the user's
+    code has a handler of its own could end the process.
+    """
+    if sys.platform == "linux":
+        stack = _SignalStack(ctypes.addressof(_SIGNAL_STACK), 0, SIGNAL_STACK_BYTES)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+
+
 def _die_with(parent: int, life: int) -> None:
     """See to it that nothing of this process group is left when the parent is gone."""
     threading.Thread(target=_await_end, args=(life,), name="penstock-life", daemon=True).start()
     if sys.platform == "linux":  # ends it also while native code holds the interpreter lock
-        import ctypes
-
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(FATAL)

@@ -87,9 +87,11 @@ def death(workers: Sequence[Worker]) -> PenstockError | None:
 
 
 def in_hand(lease: Lease, done: int) -> int:
-    """Return how many items a step that has given `done` values is at: one, or what is left of one batch."""
+    """Return how many items a step that has given `done` values is at: one, or what is left of one batch or parcel."""
     part = lease.part
     positions = part.positions[done:]
+    if lease.step.by_parcel:
+        return max(1, len(positions))
     alone = part.alone and lease.place == part.step
     return whole_blocks(positions, lease.step.block, 1) if positions and lease.step.block and not alone else 1
 
