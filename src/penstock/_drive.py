@@ -32,6 +32,8 @@ from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
+MOST_UNCOMMITTED = 32_768
+"""Items in flight at most: each waits for its commit with all that the ledger and the output will have of it, 0.6 kB."""
 SHOWN_FAILURES = 100
 _LOG = logging.getLogger("penstock")
 
@@ -92,7 +94,7 @@ class Drive:
             raise
 
     def _run(self, stages: Sequence[Stage], take: Take, ready: Ready, threads: int) -> None:
-        window = window_of(stages, self._max_bytes())
+        window = window_of(stages, self._max_bytes(), MOST_UNCOMMITTED)
         forget_memory_peak()
         begun = time.perf_counter()
         lifesign.beat()

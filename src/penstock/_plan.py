@@ -51,8 +51,8 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
     return stages
 
 
-def window_of(stages: Sequence[Stage], max_bytes: int) -> Window:
+def window_of(stages: Sequence[Stage], max_bytes: int, most_items: int = MOST_ITEMS) -> Window:
     """Return the bounds of what may be in flight: two batches for every worker (Triton's rule), at least 32 items."""
     block = math.lcm(*(stage.block or 1 for stage in stages))  # what travels together, see `Pipeline.block`
     need = 2 * sum(stage.workers for stage in stages) * block
-    return Window(max(32, need), max(MOST_ITEMS, need), max_bytes)
+    return Window(max(32, need), max(most_items, need), max_bytes)
