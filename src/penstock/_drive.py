@@ -32,8 +32,8 @@ from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
-MOST_UNCOMMITTED = 32_768
-"""Items in flight at most: each waits for its commit with all that the ledger and the output will have of it, 0.6 kB."""
+MOST_UNCOMMITTED = 16_384
+"""Items in flight at most: each waits for its commit, with all that the ledger and the output will have of it."""
 SHOWN_FAILURES = 100
 _LOG = logging.getLogger("penstock")
 
