@@ -138,7 +138,7 @@ def data_loader(job: Job) -> Iterator[Run]:
     paths = job.paths()
     settings = {"runtime": "onnxruntime", "intra": cores(), "batch_size": 4, "num_workers": cores()} | job.settings
     predict = loaded(job, {key: settings.pop(key) for key in ("runtime", "intra")})
-    loader: Any = DataLoader(Photos(paths), collate_fn=_stacked, persistent_workers=True, prefetch_factor=4, **settings)
+    loader: Any = DataLoader(Photos(paths), collate_fn=stacked, persistent_workers=True, prefetch_factor=4, **settings)
 
     def run() -> None:
         with open(job.out, "w") as file:
@@ -150,7 +150,8 @@ def data_loader(job: Job) -> Iterator[Run]:
     yield run
 
 
-def _stacked(rows: list[tuple[int, Array]]) -> tuple[list[int], Any]:
+def stacked(rows: list[tuple[int, Array]]) -> tuple[list[int], Any]:
+    """Return the positions of a batch, and its inputs as one tensor."""
     import torch  # tensors travel through shared memory, arrays would be pickled
 
     return [place for place, _ in rows], torch.from_numpy(np.concatenate([values for _, values in rows]))

@@ -27,6 +27,7 @@ import numpy as np
 from _limit import rate_of
 from _measure import DATA, Round, fresh, interleaved, median, peak_rss_mib, ratio, save, spread, table
 from _photos import SIDE, Array, Job, Lines, Shared, in_threads, line, pixels, read, tensor
+from _rivals_folder import Photos, stacked
 from _runtimes import cores
 from _torch_net import make, predictor
 from folder import SAME_WORK
@@ -103,31 +104,16 @@ def plain_loop(job: Job) -> float:
     return time.perf_counter() - begun
 
 
-class Photos:
-    """A map-style data set for DataLoader: (position, input)."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        """Return the number of photos."""
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[int, Array]:
-        """Return one photo's input."""
-        return index, read(self.paths[index])[0]
-
-
 def data_loader(job: Job) -> float:
     """DataLoader and a loop: decoding in processes, the model with all threads here."""
     from torch.utils.data import DataLoader
 
     predict, paths = predictor(make(), cores()), job.paths()
-    loader: Any = DataLoader(Photos(paths), batch_size=8, num_workers=1, prefetch_factor=4)
+    loader: Any = DataLoader(Photos(paths), batch_size=8, num_workers=1, prefetch_factor=4, collate_fn=stacked)
     begun = time.perf_counter()
     with open(job.out, "w") as file:
         for places, batch in loader:
-            rows = zip(places.tolist(), predict(batch.numpy()), strict=True)
+            rows = zip(places, predict(batch.numpy()), strict=True)
             file.writelines(line(job.id(paths[place]), row) for place, row in rows)
     return time.perf_counter() - begun
 

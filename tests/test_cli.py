@@ -153,3 +153,12 @@ def test_a_thread_that_is_stuck_holds_no_exit(
     event.set()
     thread.join(20)
     assert exits == [code] * ends
+
+
+def test_several_devices_are_given_with_commas(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shared_data / "models" / "mobilenet_v2_1.0_224_quant.onnx"
+    arguments = ["run", str(tmp_path), "--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu,cpu"]
+    assert main(arguments) == 2
+    assert "device=['cpu', 'cpu']: name each device once" in capsys.readouterr().err

@@ -21,7 +21,7 @@ SRC = ROOT / "src" / "penstock"
 # From the ground up. A unit (a module or a package of penstock) imports units of lower layers and itself, nothing else.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("_contracts", "_options", "_devices", "_budget", "_interrupt", "_ensemble", "_stopping"),
+    ("_contracts", "_options", "_devices", "_budget", "_interrupt", "_printable", "_ensemble", "_stopping"),
     ("_spec", "_engine"),
     ("_decode", "_plan", "_branches", "_views"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),

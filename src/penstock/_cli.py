@@ -286,8 +286,10 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _printable(text: object) -> str:
-    """Return what `text` says without terminal control characters, which a file's name may hold."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
+    """Return what `text` says, in its lines, without terminal control characters, which a file's name may hold."""
+    from penstock._printable import printable
+
+    return printable(str(text), keep="\n")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from penstock._job import Job
 from penstock._models.footprint import exceeded
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
+from penstock._printable import printable
 from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
 from penstock._telemetry import lifesign
-from penstock._telemetry.progress import Mode, Progress, printable
+from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.report import Report, steps_of
 from penstock.errors import SinkError, StageError, Stalled
 

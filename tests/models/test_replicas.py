@@ -179,3 +179,27 @@ def test_what_ran_out_of_memory_is_noted_by_device() -> None:
         assert list(predict([np.ones(3)] * 5)) != []
     assert replicas.noted() == {"memory_ceilings": {"a": {"(3,)": 2}}}
     assert "a: 0, b: 0" in repr(replicas)
+
+
+class Noting(Fake):
+    """Notes what it is asked, and in which thread."""
+
+    asked: ClassVar[list[tuple[int, tuple[int, ...], int]]] = []
+
+    @contextmanager
+    def worker(self) -> Iterator[Predict]:
+        def predict(items: Any) -> list[Any]:
+            self.asked.append((threading.get_ident(), np.shape(items[0]), len(items)))
+            return [np.float64(0)] * len(items)
+
+        yield predict
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_each_thread_warms_its_copy_for_each_shape_on_a_device_of_its_own(device: str) -> None:
+    probes = [np.zeros(3), np.zeros(4), np.ones(3)]
+    replicas, _ = replicated(Noting(0, device), Places(("auto",), None, 2), probes, 2)
+    Noting.asked.clear()
+    with replicas.worker():
+        here = threading.get_ident()
+        assert Noting.asked == ([] if device == "cpu" else [(here, (3,), 2), (here, (4,), 2)])

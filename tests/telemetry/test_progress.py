@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._telemetry.progress import Mode, Progress, duration, printable, rate
+from penstock._printable import printable
+from penstock._telemetry.progress import Mode, Progress, duration, rate
 
 
 @dataclass

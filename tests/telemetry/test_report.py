@@ -45,3 +45,12 @@ def test_exit_code_and_json() -> None:
 
 def test_nothing_done_has_no_rate() -> None:
     assert report(attempted=0, seconds=0.0).rate == 0.0
+
+
+def test_memory_beyond_the_plan_is_told() -> None:
+    plan = {"peak_memory_bytes": 900_000_000, "memory_exceeded_bytes": 300_000_000}
+    told = "memory: 900 MB at most, 300 MB more than planned"
+    assert told in str(Report(out="o", planned=1, done=1, failed=0, skipped=0, plan=plan))
+    assert "memory" not in str(
+        Report(out="o", planned=1, done=1, failed=0, skipped=0, plan={"memory_exceeded_bytes": 0})
+    )

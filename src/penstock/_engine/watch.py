@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock._contracts import Item
 from penstock._engine.parcel import whole_blocks
+from penstock._printable import printable
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -98,13 +99,9 @@ def in_hand(lease: Lease, done: int) -> int:
 
 def names_of(items: Sequence[object]) -> str:
     """Return the ids of the first items, and how many more there are; each in one line, whatever it is made of."""
-    names = [_printable(str(item.id if isinstance(item, Item) else item)) for item in items[:SHOWN_NAMES]]
+    names = [printable(str(item.id if isinstance(item, Item) else item)) for item in items[:SHOWN_NAMES]]
     more = f" and {len(items) - SHOWN_NAMES} more" if len(items) > SHOWN_NAMES else ""
     return ", ".join(names) + more
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def line_of(held: Held) -> str:

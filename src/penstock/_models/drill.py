@@ -109,3 +109,11 @@ def pace(
 def same_shape(items: Sequence[Any]) -> bool:
     """Return whether all items have one shape."""
     return len({np.shape(item) for item in items}) <= 1
+
+
+def one_of_each(items: Sequence[Any]) -> list[Any]:
+    """Return the first item of each shape, in order."""
+    found: dict[tuple[int, ...], Any] = {}
+    for item in items:
+        found.setdefault(np.shape(item), item)
+    return list(found.values())

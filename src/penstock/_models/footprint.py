@@ -23,8 +23,8 @@ class BytePlan:
     """The bytes that a model is going to take on one device (or None: not known).
 
     weights: of one copy. copies: how many there are. call: what one call with a full batch takes beyond what was in
-    use. callers: calls at once. in_use: of the whole process (on a GPU: of everybody), the first copy with what its
-    trial took included. limit: what there is.
+    use. callers: calls at once. in_use: by this process, the first copy and what its trial took included. limit:
+    what there is.
     """
 
     model: str

@@ -16,6 +16,7 @@ import numpy as np
 from penstock._contracts import Predict
 from penstock._models import keras_file
 from penstock._models.batcher import Batcher
+from penstock._models.drill import one_of_each
 from penstock._models.keras_net import Network, building, declared_input
 from penstock._models.keras_programs import sizes_up_to
 from penstock._models.keras_threads import limit_threads
@@ -108,16 +109,16 @@ class KerasModel:
         """
         network = self._open()
         network.sizes = sizes_up_to(batch)
-        one_of_each = {np.shape(sample): sample for sample in reversed(samples)}
+        shapes = one_of_each(samples)
         failures: list[ItemError] = []
         with building(self.backend):
-            for sample in reversed(one_of_each.values()):
+            for sample in shapes:
                 try:
                     self._warm_shape(sample)
                 except ItemError as error:
                     failures.append(error)
             network.look()
-        if failures and len(failures) == len(one_of_each):
+        if failures and len(failures) == len(shapes):
             raise ModelError(f"model {self.name} failed on all of {len(samples)} sample items. First: {failures[0]}")
         self._sealed_at = network.programs.compiles if network.programs else 0
 

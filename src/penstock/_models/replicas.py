@@ -11,7 +11,7 @@ from typing import Any
 from penstock._contracts import Model, Predict
 from penstock._models.agreement import compare
 from penstock._models.ceiling import Ceiling
-from penstock._models.drill import in_batches
+from penstock._models.drill import in_batches, one_of_each
 from penstock._models.footprint import BytePlan, measured
 from penstock.errors import ModelError, UsageError
 
@@ -31,8 +31,14 @@ class Replicas:
     `serial`: a copy bears one thread, so that nobody can take the place of one that is stuck in it.
     """
 
-    def __init__(self, members: Sequence[Model], callers: int | None, devices: Sequence[str] = ("cpu",)) -> None:
-        """Take loaded `members`, as many for each of `devices` in turn."""
+    def __init__(
+        self,
+        members: Sequence[Model],
+        callers: int | None,
+        devices: Sequence[str] = ("cpu",),
+        warm_up: Sequence[Sequence[Any]] = (),
+    ) -> None:
+        """Take loaded `members`, as many for each of `devices` in turn; a thread that enters first runs `warm_up`."""
         self.name = members[0].name
         self.callers = callers
         self.serial = members[0].concurrency not in _TOGETHER
@@ -40,6 +46,7 @@ class Replicas:
         self._ceilings = [Ceiling(member.name) for member in members]
         self._inside = [0] * len(members)
         self._labels = _labels(len(members), devices)
+        self._warm_up = warm_up
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -62,8 +69,10 @@ class Replicas:
             self._inside[place] += 1
         try:
             with ExitStack() as stack:
-                predict = self._entered(stack, place)
-                yield self._ceilings[place].under(predict)
+                predict = self._ceilings[place].under(self._entered(stack, place))
+                for batch in self._warm_up:
+                    predict(batch)
+                yield predict
         finally:
             with self._lock:
                 self._inside[place] -= 1
@@ -141,7 +150,9 @@ def replicated(model: Any, places: Places, probes: Sequence[Any], batch: int) ->
         for member in members:
             member.close()
         raise
-    return Replicas(members, callers, devices), tuple(plans)
+    # On a GPU each new thread makes handles, and tries its algorithms for every shape, anew. On a CPU the trial did it.
+    warm_up = [] if own == "cpu" else [[probe] * batch for probe in one_of_each(probes)]
+    return Replicas(members, callers, devices, warm_up), tuple(plans)
 
 
 def copied(model: Any, device: str, probes: Sequence[Any]) -> Any:

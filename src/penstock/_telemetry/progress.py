@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Literal, Protocol, Self, TextIO, TypeVar
 
+from penstock._printable import printable
 from penstock._telemetry.pace import Mark, add_mark, eta_s, item_cost_s
 
 T = TypeVar("T")
@@ -37,11 +38,6 @@ class State:
     def remaining(self) -> int | None:
         """Items that are still to come; None where nobody knows how many there are."""
         return None if self.total is None else self.total - self.done - self.failed - self.skipped
-
-
-def printable(text: str) -> str:
-    r"""Return `text` with everything a terminal might obey written out: `\x1b`, `\n`, `\u202e`, a lone `\udce9`."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
-from penstock._telemetry.progress import printable
+from penstock._printable import printable
 
 
 @dataclass(frozen=True, slots=True)
