@@ -103,7 +103,14 @@ class Client:
         self._room.release()
 
     async def _post(self, item: str) -> bytes:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        while self._idle:
+            try:
+                return await self._ask(item, *self._idle.pop())
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass  # the server has closed it while it was idle, as it may: the next one, or a new one
+        return await self._ask(item, *await asyncio.open_connection("127.0.0.1", self._port))
+
+    async def _ask(self, item: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         body = f'{{"input": "{item}"}}'.encode()
         head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
