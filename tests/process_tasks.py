@@ -25,6 +25,22 @@ def double(value: Any) -> Any:
     return value * 2
 
 
+class Holding:
+    """A function with an array and bytes of its own, which it reads and writes."""
+
+    def __init__(self, array: Any, data: bytes) -> None:
+        self.array = array
+        self.data = data
+
+    def __call__(self, order: Any) -> tuple[int, int]:
+        if order == ("die",):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(order, tuple):
+            _, order, value = order
+            self.array[order] = value
+        return int(self.array[order]), len(self.data)
+
+
 def pid_of(value: Any) -> int:
     return os.getpid()
 

@@ -173,6 +173,9 @@ def test_what_its_batch_dies_of_is_found_and_the_rest_is_kept(tasks: Any, tmp_pa
     report = penstock.run(items, tasks.Negative(), out=out, batch=4, post=value_only)
     assert (report.done, report.failed) == (10, 2)
     assert [(failure["id"], failure["type"]) for failure in failures(out)] == [(5, "WorkerDied"), (9, "KeyError")]
+    assert (
+        sum(n for what, n in report.notes.items() if what.startswith("deaths of processes of stage 'model' (SIG")) >= 3
+    )
     assert [record["output"] for record in records(out)] == [-i for i in range(12) if i not in (5, 9)]
 
 

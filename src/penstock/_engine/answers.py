@@ -92,12 +92,9 @@ class Answers:
 
     def _located(self, buffer: Array) -> int | None:
         """Return where `buffer` lies in the slots of answers, if it does."""
-        address = int(buffer.__array_interface__["data"][0])
         slot = self._slots.get(self._number)
-        if slot is None:
-            return None
-        inside = slot.address <= address and address + buffer.nbytes <= slot.address + slot.nbytes
-        return messages.place_of(self._number, address - slot.address) if inside else None
+        offset = None if slot is None else slot.offset_of(buffer)
+        return None if offset is None else messages.place_of(self._number, offset)
 
     def _more(self, nbytes: int) -> None:
         """Ask for another slot, with room for `nbytes`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock._engine import messages, wire
@@ -133,7 +135,7 @@ class Child:
         while (received := wire.receive(self._connection)) is not None:
             note, descriptor = received
             if note.kind == wire.SLOT and descriptor is not None:
-                self._map(note.a, descriptor, note.b)
+                self._map(note, descriptor)
             elif note.kind == wire.GRANT:
                 self._answers.take(note[1:])
             elif note.kind == wire.DROP:
@@ -143,19 +145,24 @@ class Child:
                 return note
         return None
 
-    def _map(self, number: int, descriptor: int, nbytes: int) -> None:
+    def _map(self, note: Note, descriptor: int) -> None:
         try:
-            self._slots[number] = Slot(descriptor, nbytes)
+            self._slots[note.a] = Slot(descriptor, note.b, private=bool(note.c))
         except OSError as error:
-            self._unmapped = f"{nbytes:,} bytes cannot be mapped: {error.strerror}"
+            self._unmapped = f"{note.b:,} bytes cannot be mapped: {error.strerror}"
 
     def _begin(self, note: Note) -> AbstractContextManager[Callable[..., Any]]:
         """Read what the parent's program is and what this process is for."""
         self._leases.begin_request(note.a)
         self._answers.begin(note.c)
-        self._program, data = messages.read(self._slots, messages.place_of(note.b, 0), note.a)
+        self._program, data, buffers = messages.read(self._slots, messages.place_of(note.b, 0), note.a)
         self._program.enter()
-        self._duty = messages.loads(data, self._program.enter_main)
+        gc.disable()  # what is read lives as long as the process: to look through it while it grows takes long
+        try:
+            self._duty = messages.loads(data, self._program.enter_main, buffers)
+        finally:
+            gc.freeze()
+            gc.enable()
         return self._duty.make()
 
     def _fault(self, request: int, failed: messages.Failed) -> None:
@@ -167,6 +174,7 @@ class Child:
         """Carry out one request: note.a its number, note.b the slot it lies in, note.c where answers go."""
         request, slot = note.a, note.b
         self._leases.begin_request(request)
+        ROOM.cancelled = partial(self._leases.cancelled, request)
         self._answers.begin(note.c)
         try:
             if slot not in self._slots:

@@ -146,6 +146,12 @@ def dumps(value: Any) -> bytes:
     return pickle.dumps(value, 5)
 
 
+def dumps_apart(value: Any) -> tuple[bytes, list[Array]]:
+    """Return `value` pickled without its larger arrays, and those, as bytes."""
+    packed = pack(value)
+    return packed.data, packed.buffers
+
+
 def loads(data: bytes | memoryview, find_main: Callable[[], None] | None = None, buffers: Sequence[Any] = ()) -> Any:
     """Return what was pickled. `find_main` is called when something of the main program is first needed."""
     if find_main is None:

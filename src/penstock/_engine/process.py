@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from penstock._engine import messages, wire
+from penstock._engine.baggage import Baggage
 from penstock._engine.leases import IDLE, PHASES
 from penstock._engine.messages import Failed, Packed
 from penstock._engine.program import READING, Program
@@ -66,12 +67,12 @@ class Process:
     """A worker process at work; its owner calls `close`.
 
     Args:
-        data: its `Duty`, pickled; `name`: the stage it belongs to.
+        data: its `Duty`, pickled, or in `baggage` with its arrays; `name`: the stage it belongs to.
         environment: what it finds in os.environ.
         purse: bounds the memory it shares.
     """
 
-    def __init__(self, name: str, data: bytes, environment: Mapping[str, str], purse: Purse) -> None:
+    def __init__(self, name: str, data: bytes | Baggage, environment: Mapping[str, str], purse: Purse) -> None:
         """Start it; `await_ready` waits until it can be asked."""
         if READING:
             raise UsageError(
@@ -94,11 +95,20 @@ class Process:
             ) from error
         try:
             self._questions, self._current = self._shared(MIB), self._shared(MIB)
-            slot = self._put(messages.pack((Program.this(), data)), 0)
+            slot = self._put(self._first(data), 0)
             wire.send(self._child.connection, Note(wire.START, 0, slot, self._current))
         except BaseException:
             self.close()
             raise
+
+    def _first(self, data: bytes | Baggage) -> Packed:
+        """Return what the child is given first: its program, the pickle of its duty, and arrays that belong to it."""
+        if isinstance(data, bytes):
+            return messages.pack((Program.this(), data, []))
+        number, self._numbers = self._numbers, self._numbers + 1
+        wire.send(self._child.connection, Note(wire.SLOT, number, data.slot.nbytes, 1), data.descriptor)
+        first, *others = data.parts()
+        return messages.pack((Program.this(), first, others), data.located(number))
 
     def __repr__(self) -> str:
         """Show what it does and what it is at."""

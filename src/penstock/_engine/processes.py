@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
 from penstock._contracts import Failure
 from penstock._devices import cpu_budget, memory_budget
 from penstock._engine import messages
+from penstock._engine.baggage import LEAST_BYTES, Baggage
 from penstock._engine.child import Duty
 from penstock._engine.leases import MOST_ITEMS
 from penstock._engine.messages import Failed
-from penstock._engine.notes import Notes
 from penstock._engine.process import Ended, Patience, Process, Reply
 from penstock._engine.program import Program
 from penstock._engine.rounds import Rounds
-from penstock._engine.slots import MIB, Purse, purse
+from penstock._engine.slots import MIB, Array, Purse, purse
 from penstock._engine.spawning import environment_of
 from penstock._engine.step import Step
+from penstock._engine.wanted import wanted
 from penstock._engine.work import HERE
 from penstock.errors import Stalled, UsageError, WorkerDied
 
@@ -42,10 +43,8 @@ class Order:
     """A duty ready to be handed to processes: pickled, with what they find in os.environ."""
 
     name: str
-    data: bytes
+    data: bytes | Baggage
     environment: Mapping[str, str]
-    notes: Notes = field(default_factory=Notes, compare=False)
-    """What became of the processes."""
 
     @classmethod
     def of(cls, duty: Duty, shown: Any, workers: int) -> Order:
@@ -59,13 +58,15 @@ class Order:
                 f"stage {duty.name!r}: {workers:,} processes take {need:,} bytes at the least, and this one may use "
                 f"{there:,}. Use fewer."
             )
-        data = _pickled(duty, shown)
-        return cls(duty.name, data, environment_of(max(1, cpu_budget().threads // workers)))
+        data, buffers = _pickled(duty, shown)
+        apart = bool(buffers) or len(data) >= LEAST_BYTES
+        given = Baggage(duty.name, data, buffers, purse()) if apart else data
+        return cls(duty.name, given, environment_of(max(1, cpu_budget().threads // workers)))
 
 
-def _pickled(duty: Duty, shown: Any) -> bytes:
+def _pickled(duty: Duty, shown: Any) -> tuple[bytes, list[Array]]:
     try:
-        data = messages.dumps(duty)
+        data, buffers = messages.dumps_apart(duty)
     except Exception as error:
         raise UsageError(
             f"stage {duty.name!r} is to be done by processes, and {shown!r} cannot be sent to one: {error}. Give "
@@ -76,7 +77,7 @@ def _pickled(duty: Duty, shown: Any) -> bytes:
             f"stage {duty.name!r} is to be done by processes, and {shown!r} lies in a program without a file (a "
             "notebook, python -c), where they cannot find it. Put it into a module, or use kind='thread'."
         )
-    return data
+    return data, buffers
 
 
 def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: bool = False) -> Step:
@@ -85,7 +86,7 @@ def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: b
     Raises UsageError, see `Order.of`.
     """
     order = Order.of(Duty(name, plain(fn), "pairs" if takes_item else "each"), fn, workers)
-    return Step(name, partial(_bound, order, "each"), takes_item=takes_item, by_parcel=True, notes=order.notes)
+    return Step(name, partial(bound, order, Apart.each), takes_item=takes_item, by_parcel=True)
 
 
 def plain(fn: Callable[..., Any]) -> Make:
@@ -102,13 +103,14 @@ def model_bind(name: str, make: Make, shown: Any) -> Callable[[], AbstractContex
 
     Raises UsageError, see `Order.of`.
     """
-    return partial(_bound, Order.of(Duty(name, make, "whole"), shown, 1), "whole")
+    return partial(bound, Order.of(Duty(name, make, "whole"), shown, 1), Apart.whole)
 
 
 @contextmanager
-def _bound(order: Order, method: str) -> Iterator[Callable[..., Any]]:
+def bound(order: Order, ask: Callable[[Apart, Sequence[Any]], list[Any]]) -> Iterator[Callable[..., Any]]:
+    """Give a function of values that has `ask(apart, values)` done with a process that is there meanwhile."""
     with Apart(order, purse()) as apart:
-        yield partial(_guarded, getattr(apart, method))
+        yield partial(_guarded, partial(ask, apart))
 
 
 def _guarded(method: Callable[[Sequence[Any]], list[Any]], values: Sequence[Any]) -> list[Any]:
@@ -148,19 +150,22 @@ class Apart:
         """Show the process and how many died before it."""
         return f"<Apart {self._order.name}: {self._process!r}, {self.deaths} died>"
 
-    def each(self, values: Sequence[Any]) -> list[Any]:
-        """Return what comes of each of `values`, in order: a value or a `Failure`. Cut short, see `Worker.cut`."""
+    def each(self, values: Sequence[Any], attempts: int = ATTEMPTS) -> list[Any]:
+        """Return what comes of each of `values`, in order: a value or a `Failure`. Cut short, see `Worker.cut`.
+
+        `attempts`: processes that may die of one of them before it is left out.
+        """
         results: list[Any] = [None] * len(values)
         rounds = Rounds(len(values), MOST_ITEMS)
-        while _wanted() and (asked := rounds.next()) is not None:
+        while wanted() and (asked := rounds.next()) is not None:
             reply = self._ask([values[index] for index in asked])
             for index, answer in zip(asked, reply.answers, strict=False):
                 results[index] = self._failure(answer) if type(answer) is Failed else answer
             if reply.ended is not None and reply.ended.how == "stopped":
                 break
             if reply.ended is not None:
-                attempts = ATTEMPTS if reply.ended.how == "died" else 1
-                given_up = rounds.broken(asked, len(reply.answers), reply.ended.held, attempts)
+                most = attempts if reply.ended.how == "died" else 1
+                given_up = rounds.broken(asked, len(reply.answers), reply.ended.held, most)
                 if given_up is not None:
                     results[given_up] = self._given_up(reply.ended, rounds.attempts[given_up])
         return results
@@ -173,7 +178,7 @@ class Apart:
         """
         why = ""
         for _ in range(ATTEMPTS):
-            if not _wanted():
+            if not wanted():
                 return list(values)  # looked at by nobody
             reply = self._ask([list(values)])
             if reply.ended is None and reply.answers:
@@ -196,7 +201,7 @@ class Apart:
         reply = self._running().ask(values, _patience())
         if reply.ended is not None and reply.ended.how != "fault":
             if reply.ended.how == "died":
-                self._order.notes.add(f"deaths of processes of stage {self._order.name!r}", why=reply.ended.why)
+                _note(f"deaths of processes of stage {self._order.name!r}", reply.ended.why)
             self._discard()
         return reply
 
@@ -246,13 +251,11 @@ class Apart:
         return Failure(self._order.name, failed.type, failed.message)
 
 
-def _wanted() -> bool:
-    """Tell whether what this thread is at is still wanted: its worker was not cut short."""
+def _note(what: str, why: str) -> None:
+    """Count `what` for the report, with the step that this thread is at."""
     worker = HERE.worker
-    if worker is None:
-        return True
-    lease = worker.lease
-    return not worker.ending and (lease is None or bool(lease.values))
+    if worker is not None and worker.lease is not None:
+        worker.lease.step.notes.add(what, why=why)
 
 
 def _ending() -> bool:
@@ -262,4 +265,4 @@ def _ending() -> bool:
 
 def _patience() -> Patience:
     worker = HERE.worker
-    return Patience(None if worker is None else worker.item_timeout_s, _wanted, _ending)
+    return Patience(None if worker is None else worker.item_timeout_s, wanted, _ending)

@@ -15,6 +15,8 @@ class Room(threading.local):
     """What makes arrays in the thread of a worker process that works on items; None everywhere else."""
 
     make: Callable[[tuple[int, ...], np.dtype[Any]], Array] | None = None
+    cancelled: Callable[[], bool] | None = None
+    """Tells whether nobody wants the request in hand any more."""
 
 
 ROOM = Room()

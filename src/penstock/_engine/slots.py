@@ -81,10 +81,10 @@ class Slot:
     The memory goes back to the system when it is closed and the last array over it is gone, whichever comes last.
     """
 
-    def __init__(self, descriptor: int, nbytes: int) -> None:
-        """Map the memory behind `descriptor`, which is closed."""
+    def __init__(self, descriptor: int, nbytes: int, *, private: bool = False) -> None:
+        """Map the memory behind `descriptor`, which is closed. `private`: what is written here nobody else sees."""
         try:
-            self.address = _mapped(descriptor, nbytes)
+            self.address = _mapped(descriptor, nbytes, private)
         finally:
             os.close(descriptor)
         self.nbytes = nbytes
@@ -131,6 +131,11 @@ class Slot:
         leases[id(lease)] = lease
         return array
 
+    def offset_of(self, array: Array) -> int | None:
+        """Return where in it the bytes of `array` begin; None where they lie elsewhere."""
+        offset = int(array.__array_interface__["data"][0]) - self.address
+        return offset if offset >= 0 and offset + array.nbytes <= self.nbytes else None
+
     def close(self) -> None:
         """Let go of the memory; idempotent. Arrays over it stay as they are."""
         self.view.release()
@@ -150,9 +155,9 @@ def _system() -> ctypes.CDLL:
     return library
 
 
-def _mapped(descriptor: int, nbytes: int) -> int:
+def _mapped(descriptor: int, nbytes: int, private: bool) -> int:
     """Return the address of the memory behind `descriptor`. Raises OSError where it cannot be mapped."""
-    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
     address = _system().mmap(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0)
     if address == ctypes.c_void_p(-1).value:
         number = ctypes.get_errno()
