@@ -2,6 +2,7 @@
 
 python benchmarks/origins.py            # 7 interleaved rounds, about 10 minutes
 python benchmarks/origins.py --quick    # 2 rounds of few photos, writes nothing
+python benchmarks/origins.py --feed     # original 001, reader processes for a trainer, beside a Feed
 
 All on ONNX Runtime at f32. The limit of a use = 1 / (1/decode + the models), each alone on all cores in the same round.
 Then the makespan of 31 equal items on 16 workers, and of the same with one item 50 times as long.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from _measure import DATA, Round, fresh, interleaved, median, peak_rss_mib, ratio, save, spread, table
+from _origin_001 import compare
 from _photos import Job
 from _rivals_origins import RIVALS, VIEWS, limits, second_model
 from folder import SAME_WORK
@@ -126,6 +128,7 @@ def findings(taken: dict[str, list[Round]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 rounds of 48 photos; writes nothing")
+    parser.add_argument("--feed", action="store_true", help="original 001 beside a Feed")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--round", help=argparse.SUPPRESS)
@@ -135,6 +138,9 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):
             got = play(given.round, Job(**given.arguments))
         print(json.dumps(got))
+        return
+    if given.feed:
+        compare(given.rounds, given.data)
         return
     rounds = 2 if given.quick else given.rounds
     photos, model = given.data / "photos" / "flowers", given.data / "models" / "mobilenet_v2_1.0_224_quant.onnx"

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
     from penstock._engine.room import empty
+    from penstock._feed.feed import Feed
+    from penstock._feed.randomness import sample_rng
     from penstock._options import Augment, Batching, Ensemble, Limits, Torch, View, Workers
     from penstock._session import Session
     from penstock._spec import InputSpec, OutputSpec, Spec
@@ -22,6 +24,7 @@ __all__ = [
     "Batching",
     "Ensemble",
     "Failure",
+    "Feed",
     "InputSpec",
     "Item",
     "Limits",
@@ -36,6 +39,7 @@ __all__ = [
     "empty",
     "errors",
     "run",
+    "sample_rng",
 ]
 
 _HOMES = {
@@ -43,6 +47,8 @@ _HOMES = {
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
     "_engine.room": ("empty",),
+    "_feed.feed": ("Feed",),
+    "_feed.randomness": ("sample_rng",),
     "_options": ("Augment", "Batching", "Ensemble", "Limits", "Torch", "View", "Workers"),
     "_session": ("Session",),
     "_spec": ("InputSpec", "OutputSpec", "Spec"),

@@ -1,0 +1,99 @@
+"""The batches of one epoch on their way: made ahead by the workers of a pipeline, or here, when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+
+from penstock._contracts import Failure
+from penstock._engine.gate import Chunk
+from penstock._engine.pipeline import Pipeline
+from penstock._engine.sizing import Window
+from penstock._feed.data import Data
+from penstock._feed.making import Made, Maker, Task
+from penstock._feed.position import Position
+from penstock._feed.schedule import Draws, Schedule
+from penstock.errors import StageError, UsageError
+
+Numbered = tuple[int, Task]
+"""A batch to make, and which of this rank's it is."""
+Supplied = tuple[int, Made]
+Supply = Callable[[Iterable[Numbered]], AbstractContextManager[Iterator[Supplied]]]
+AHEAD = 2
+"""Batches that wait for the loop, for each worker, and as many more."""
+
+
+def tasks_of(
+    data: Data, schedule: Schedule | None, position: Position, batch_size: int, drop_last: bool
+) -> Iterator[Numbered]:
+    """Yield what is left for this rank of the epoch, in order."""
+    left = position.left()
+    if schedule is not None:
+        for own in left:
+            number = position.number(own)
+            yield own, Task(position.epoch, number, schedule.batch(position.epoch, number))
+        return
+    assert data.iterable is not None
+    yield from _read(iter(data.iterable), left, position, batch_size, drop_last)
+
+
+def _read(
+    items: Iterator[object], left: Iterable[int], position: Position, size: int, drop_last: bool
+) -> Iterator[Numbered]:
+    """Yield the batches of an iterable; those of others, and those that were handed out, are read and passed over."""
+    at = 0
+    for own in left:
+        number = position.number(own)
+        skipped = (number - at) * size
+        next(islice(items, skipped, skipped), None)
+        values = list(islice(items, size))
+        at = number + 1
+        if not values and own == 0 and position.epoch > 0:
+            raise UsageError(
+                f"The iterable gave nothing in epoch {position.epoch}: it can be read once only. Give something that "
+                "gives a new iterator each time."
+            )
+        if not values or (drop_last and len(values) < size):
+            return
+        places = list(range(number * size, number * size + len(values)))
+        yield own, Task(position.epoch, number, Draws(places, places), values)
+
+
+@contextmanager
+def inline(maker: Maker, tasks: Iterable[Numbered]) -> Iterator[Iterator[Supplied]]:
+    """Make each batch here when it is asked for."""
+    yield ((own, maker(task)) for own, task in tasks)
+
+
+@contextmanager
+def ahead(
+    pipeline: Pipeline, tasks: Iterable[Numbered], *, order: bool, max_bytes: int
+) -> Iterator[Iterator[Supplied]]:
+    """Have batches made ahead by the workers of `pipeline`, no more of them than fit into `max_bytes`."""
+    most = AHEAD * (pipeline.worker_count + 1)
+    flow = pipeline.flow(_Chunks(tasks).take, Window(most, most, max_bytes), ordered=order)
+    with flow:
+        yield (
+            _checked(own, value) for parcel in flow for own, value in zip(parcel.positions, parcel.values, strict=True)
+        )
+
+
+class _Chunks:
+    """Tasks as a flow takes them; their positions are their places among this rank's."""
+
+    def __init__(self, tasks: Iterable[Numbered]) -> None:
+        self._tasks = iter(tasks)
+
+    def take(self, n: int, block: int) -> Chunk | None:  # noqa: ARG002 - a batch is whole already
+        pairs = list(islice(self._tasks, n))
+        if not pairs:
+            return None
+        owns = [own for own, _ in pairs]
+        return owns, owns, [task for _, task in pairs]
+
+
+def _checked(own: int, value: Made | Failure) -> Supplied:
+    if isinstance(value, Failure):
+        raise StageError(f"Batch {own} could not be made: {value.type}: {value.message}")
+    return own, value
