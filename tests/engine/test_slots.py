@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from penstock._engine import slots
-from penstock._engine.slots import ALIGN, MIB, Purse, Slot, aligned, memory_file, roomy
+from penstock._engine.room import ALIGN
+from penstock._engine.slots import MIB, Purse, Slot, aligned, memory_file, roomy
 
 
 @pytest.fixture

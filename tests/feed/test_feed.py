@@ -171,6 +171,12 @@ def test_ranks_share_an_epoch(drop_last: bool) -> None:
     assert got[1] == batches[1 : 6 if drop_last else 7 : 3]
 
 
+@pytest.mark.parametrize(("workers", "kind"), [(0, "auto"), (1, "thread"), (1, "process")])
+def test_arrays_begin_on_a_cache_line(sets: Any, workers: int, kind: Any) -> None:
+    with Feed(sets.Squares(30), 7, workers=workers, kind=kind) as feed:
+        assert all(array.ctypes.data % 64 == 0 for batch in feed for array in batch)
+
+
 def test_shuffle_false_keeps_the_order() -> None:
     with Feed(range(10), 4, shuffle=False, workers=0) as feed:
         assert [batch.tolist() for batch in feed] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 
 from penstock._devices import memory_available, memory_budget
+from penstock._engine.room import ALIGN
 
 MIB = 1 << 20
-ALIGN = 64
-"""Where arrays begin: on a cache line."""
 SHARE = 2
 """Slots may take one part in so many of the memory that this process may use."""
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from penstock._engine.room import ALIGN, empty
 from penstock.errors import ItemError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -224,17 +225,33 @@ class _Sequence:
         return parts if self._named is None else self._named(*parts)
 
 
+def aligned(batch: Any) -> Any:
+    """Return `batch` with every array on a cache line, as DLPack's takers want it; those that are there stay."""
+    if isinstance(batch, np.ndarray):
+        if batch.ctypes.data % ALIGN == 0 or batch.dtype.hasobject:
+            return batch
+        copy = empty(batch.shape, batch.dtype)
+        copy[...] = batch
+        return copy
+    return in_place(batch, aligned)
+
+
+def in_place(batch: Any, fn: Callable[[Any], Any]) -> Any:
+    """Return a dict, list or tuple with `fn` of each of its parts; anything else as it is."""
+    if isinstance(batch, Mapping):
+        return {key: fn(value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        parts = [fn(part) for part in batch]
+        if hasattr(batch, "_fields"):
+            return type(batch)(*parts)
+        return parts if isinstance(batch, list) else tuple(parts)
+    return batch
+
+
 def as_tensors(batch: Any) -> Any:
     """Return `batch` with torch's tensors in the place of arrays, over the same memory."""
     import torch
 
     if isinstance(batch, np.ndarray) and batch.dtype.kind in "biufc":
         return torch.from_numpy(batch)
-    if isinstance(batch, Mapping):
-        return {key: as_tensors(value) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        parts = [as_tensors(part) for part in batch]
-        if hasattr(batch, "_fields"):
-            return type(batch)(*parts)
-        return parts if isinstance(batch, list) else tuple(parts)
-    return batch
+    return in_place(batch, as_tensors)

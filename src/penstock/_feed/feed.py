@@ -14,7 +14,7 @@ from penstock._devices import cpu_budget
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.step import Stage
 from penstock._feed.account import Account
-from penstock._feed.collate import as_tensors
+from penstock._feed.collate import aligned, as_tensors
 from penstock._feed.data import ENDLESS, Data, data_of
 from penstock._feed.making import BadItem, Made, Maker, Recipe, Task
 from penstock._feed.position import Position, Share, resumed
@@ -235,8 +235,9 @@ class Feed:
         raise StopIteration
 
     def _dressed(self, made: Made) -> Made:
-        """Return the batch as tensors, where it is to be."""
-        return replace(made, batch=as_tensors(made.batch)) if made.torch or self._device else made
+        """Return the batch as tensors, where it is to be; arrays of our own on a cache line."""
+        batch = aligned(made.batch) if self._recipe.collate is None else made.batch
+        return replace(made, batch=as_tensors(batch) if made.torch or self._device else batch)
 
     def _sent(self, supplied: Supplied) -> Supplied:
         """Return a batch on its way to the device."""

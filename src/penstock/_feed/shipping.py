@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from penstock._engine.flow import RECHECK_S
+from penstock._feed.collate import in_place
 from penstock.errors import MissingDependency, UsageError
 
 AHEAD = 2
@@ -99,16 +101,7 @@ def _unlike(a: Any, b: Any) -> bool:
 
 def mapped(batch: Any, fn: Callable[[Any], Any]) -> Any:
     """Return `batch` with `fn` of each tensor in its place."""
-    if hasattr(batch, "copy_"):
-        return fn(batch)
-    if isinstance(batch, Mapping):
-        return {key: mapped(value, fn) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        parts = [mapped(part, fn) for part in batch]
-        if hasattr(batch, "_fields"):
-            return type(batch)(*parts)
-        return parts if isinstance(batch, list) else tuple(parts)
-    return batch
+    return fn(batch) if hasattr(batch, "copy_") else in_place(batch, partial(mapped, fn=fn))
 
 
 class TorchCuda:
