@@ -51,7 +51,7 @@ def penstock(work: Work) -> Iterator[Iterator[Any]]:
     import penstock
 
     with penstock.Feed(work.rows, BATCH, transform=drawn, **work.settings) as feed:
-        yield (batch for _ in range(work.epochs) for batch in feed)
+        yield feed.steps(0, work.epochs * len(feed))
         PLAN.update(feed.plan)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock import Feed
-from penstock.errors import Closed, StageError, UsageError
+from penstock.errors import Closed, UsageError
 
 N, SIZE, EPOCHS = 50, 8, 2
 WAYS = [(0, "thread"), (1, "thread"), (2, "thread"), (4, "thread"), (1, "process"), (2, "process"), (4, "process")]
@@ -330,9 +330,22 @@ def test_a_rank_that_nobody_names_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert len(Feed(range(8), 2, rank=1, world_size=4)) == 1
 
 
-def test_no_batch_in_an_epoch_ends_the_steps(sets: Any) -> None:
-    with (
-        Feed(sets.Faulty(3, dict.fromkeys(range(3), "raise")), 2, workers=0, max_failures=None) as feed,
-        pytest.raises(StageError, match="no batch"),
-    ):
-        list(feed.steps(0, 2))
+def test_steps_without_a_sample_are_passed_over(sets: Any) -> None:
+    with Feed(sets.Faulty(3, dict.fromkeys(range(3), "raise")), 2, workers=0, max_failures=None) as feed:
+        assert list(feed.steps(0, 3)) == []
+        assert len(feed.failures) == 2  # of the epoch that the last step is in
+        assert feed.state_dict()["epoch"] == 1
+
+
+@pytest.mark.parametrize("order", [False, True])
+@pytest.mark.parametrize("stop", [3, 7, 9])
+def test_a_state_amid_steps_goes_on_over_epochs(sets: Any, order: bool, stop: int) -> None:
+    options: dict[str, Any] = {"workers": 1, "kind": "thread", "order": order}
+    with Feed(sets.Squares(20), 6, workers=0) as feed:
+        whole = [batch[1].tolist() for batch in feed.steps(0, 10)]
+    with Feed(sets.Squares(20), 6, **options) as feed:
+        head = [batch[1].tolist() for _, batch in zip(range(stop), feed.steps(0, 10), strict=False)]
+        state = feed.state_dict()
+    with Feed(sets.Squares(20), 6, **options) as feed:
+        feed.load_state_dict(state)
+        assert head + [batch[1].tolist() for batch in feed.steps(stop, 10)] == whole

@@ -6,29 +6,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, Self
 
 from penstock._budget import Budget
 from penstock._devices import cpu_budget
 from penstock._engine.pipeline import Pipeline
-from penstock._engine.step import Stage
 from penstock._feed.account import Account
 from penstock._feed.collate import aligned, as_tensors
+from penstock._feed.crew import crew_of
 from penstock._feed.data import ENDLESS, Data, data_of
 from penstock._feed.making import BadItem, Made, Maker, Recipe, Task
 from penstock._feed.position import Position, Share, resumed
-from penstock._feed.probing import Probe, kind_of, probed, workers_of
-from penstock._feed.randomness import drawing
 from penstock._feed.schedule import Schedule
 from penstock._feed.settings import Kind, checked, device_asked, one_of, ranks, workers_asked
 from penstock._feed.sharing import SHARING
 from penstock._feed.shipping import Ship, TorchCuda, forwarded
-from penstock._feed.supply import Supplied, ahead, inline, tasks_of
+from penstock._feed.supply import Numbered, Supplied, ahead, inline, tasks_of
 from penstock._feed.why import FeedStatistics, verdict
-from penstock._feed.workers import stage_of
 from penstock._options import Auto
-from penstock.errors import Closed, StageError, UsageError
+from penstock.errors import Closed, UsageError
 
 VERSION = 1
 """Of the form of a state."""
@@ -110,6 +106,8 @@ class Feed:
         self._asked = {"seed": seed, "batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
         self._position = self._at(0)
         self._run: Iterator[Supplied] | None = None
+        self._to_go: int | None = None
+        """Batches of the steps that were asked for, and are not handed out yet."""
         self._paused = False
         self._run_stack = ExitStack()
         self._stack = ExitStack()
@@ -173,30 +171,33 @@ class Feed:
         return iter(self)
 
     def steps(self, start: int, stop: int) -> Iterator[Any]:
-        """Yield the batches of the steps from `start` to `stop` - 1, counted over all epochs from 0 on."""
+        """Yield the batches of the steps from `start` to `stop` - 1, counted over all epochs from 0 on.
+
+        Workers go on over the end of an epoch: a data set that is changed between epochs needs loops over epochs.
+        """
         size = len(self)
         if not 0 <= start <= stop or size == 0:
             raise UsageError(
                 f"steps({start!r}, {stop!r}): give the first step, and the one behind the last, of {size} an epoch."
             )
-        if (self._position.epoch, self._position.mark) != divmod(start, size) or self._position.done:
+        position = self._position
+        if (position.epoch, position.mark) != divmod(start, size) or position.done:
             position = self._at(start // size)
             position.mark = start % size
-            self._go_to(position)
+        self._go_to(position)
         return self._steps(stop - start)
 
     def _steps(self, n: int) -> Iterator[Any]:
-        while n:
-            before = n
-            for batch in self:
-                n -= 1
-                yield batch
-                if not n:
-                    break
-            if n == before:
-                raise StageError(
-                    f"Epoch {self.statistics().epoch} has no batch: all its items failed, see feed.failures."
-                )
+        self._to_go = n
+        try:
+            while self._to_go:
+                for batch in self:
+                    yield batch
+                    if not self._to_go:
+                        break
+        finally:
+            self._to_go = None
+            self._end_run()
 
     def replay(self, steps: int) -> Iterator[Any]:
         """Yield the last batch again, `steps` times, while no worker is busy: so the loop shows how fast it can be.
@@ -222,17 +223,26 @@ class Feed:
         if self._run is None:
             raise StopIteration
         self._account.asked()
-        for own, made in self._run:
-            self._position.hand_out(own)
+        for (position, own), made in self._run:
+            if position is not self._position:
+                self._next_epoch(position)
+            position.hand_out(own)
+            self._to_go = None if self._to_go is None else self._to_go - 1
             self._account.count(made, None if self._schedule is None else self._position.count * self._batch_size)
             if made.count:
                 self._account.returned()
                 self._last = self._dressed(made).batch if self._ship is None else self._ship.receive(made.batch)
                 return self._last
         self._end_run()
-        self._account.end()
-        self._position = self._at(self._position.epoch + 1)
+        if self._to_go != 0:  # else it is the steps that are at their end
+            self._next_epoch(self._at(self._position.epoch + 1))
         raise StopIteration
+
+    def _next_epoch(self, position: Position) -> None:
+        self._account.end()
+        self._position = position
+        if self._run is not None:
+            self._account.begin(position.epoch)
 
     def _dressed(self, made: Made) -> Made:
         """Return the batch as tensors, where it is to be; arrays of our own on a cache line."""
@@ -241,9 +251,9 @@ class Feed:
 
     def _sent(self, supplied: Supplied) -> Supplied:
         """Return a batch on its way to the device."""
-        own, made = supplied
+        place, made = supplied
         assert self._ship is not None
-        return own, replace(made, batch=self._ship.send(self._dressed(made).batch))
+        return place, replace(made, batch=self._ship.send(self._dressed(made).batch))
 
     # ---- state
 
@@ -308,7 +318,7 @@ class Feed:
         assert self._maker is not None
         self._account.begin(self._position.epoch)
         self._paused = False
-        tasks = tasks_of(self._data, self._schedule, self._position, self._batch_size, self._drop_last)
+        tasks = self._tasks(self._position, self._to_go)
         if self._pipeline is None:
             self._run = self._run_stack.enter_context(inline(self._maker, tasks))
         else:
@@ -317,52 +327,36 @@ class Feed:
         if self._ship is not None:
             self._run = self._run_stack.enter_context(forwarded(self._run, self._sent))
 
+    def _tasks(self, position: Position, n: int | None) -> Iterator[Numbered]:
+        """Yield what is left of an epoch; of `n` batches in all, over further epochs, where order lets them be told."""
+        while True:
+            for numbered in tasks_of(self._data, self._schedule, position, self._batch_size, self._drop_last):
+                if n is not None and n <= 0:
+                    return
+                yield numbered
+                n = None if n is None else n - 1
+            if n is None or not self._order:
+                return
+            position = self._at(position.epoch + 1)
+
     def _end_run(self) -> None:
         self._run = None
         self._run_stack.close()
 
     def _start(self) -> None:
         """Find the kind and number of workers, and start them."""
-        probe = self._probe()
-        kind, why = (self._kind, "asked for") if self._kind != "auto" else kind_of(probe)
-        if self._workers == 0:
-            kind, why = "thread", "made in the loop itself"
-        if probe.drawn and kind == "thread":
-            raise UsageError(
-                f"Samples draw from {' and '.join(probe.drawn)}, which all threads share: batches would depend on who "
-                "draws first. Draw from penstock.sample_rng(), or use kind='process' with 1 worker or more."
-            )
-        cpus = cpu_budget().threads
-        workers = workers_of(probe, cpus) if self._workers is None else self._workers
-        self.plan = {"kind": kind, "workers": workers, "why": why, "sample_s": probe.sample_s, "scales": probe.scales}
+        first, epoch = None, self._position.epoch
+        if self._schedule is not None:
+            first = Task(epoch, 0, self._schedule.batch(epoch, 0))
+        crew = crew_of(self._recipe, first, self._kind, self._workers)
         if self._device is not None and self._device.startswith("cuda"):
             self._ship = Ship(TorchCuda(self._device))
-        self._maker = Maker(self._recipe)
-        if workers:
-            stage = self._stage(kind, workers, may_be_threads=not probe.drawn)
+        self.plan, self._maker = crew.plan, Maker(self._recipe)
+        workers, kind = crew.plan["workers"], crew.plan["kind"]
+        self._account.statistics = replace(self.statistics(), workers=workers, kind=kind)
+        if crew.stage is not None:
             self._stack.enter_context(SHARING.feed(workers))
-            self._pipeline = self._stack.enter_context(Pipeline([stage]))
-        self._account.statistics = replace(self.statistics(), workers=workers, kind=self.plan["kind"])
-
-    def _stage(self, kind: str, workers: int, *, may_be_threads: bool) -> Stage:
-        """Return the stage that makes batches; of threads where processes were not asked for and cannot have it."""
-        recipe = replace(self._recipe, alone=kind == "process")
-        try:
-            return stage_of(recipe, kind, workers, shared=self._workers is None)
-        except UsageError as error:
-            if self._kind != "auto" or not may_be_threads:
-                raise
-            self.plan.update(kind="thread", why=f"{self.plan['why']}; but {error}")
-            return stage_of(self._recipe, "thread", workers, shared=self._workers is None)
-
-    def _probe(self) -> Probe:
-        """Return what the first samples show, where something is to be found out by them."""
-        if self._schedule is None or (self._kind == "process" and self._workers is not None):
-            return Probe()
-        draws = self._schedule.batch(self._position.epoch, 0)
-        maker = Maker(self._recipe)
-        with drawing():
-            return probed(partial(maker.sample, Task(self._position.epoch, 0, draws)), len(draws.items))
+            self._pipeline = self._stack.enter_context(Pipeline([crew.stage]))
 
 
 class _Loop(Iterator[Any]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from penstock._contracts import Failure
@@ -16,10 +16,10 @@ from penstock._feed.position import Position
 from penstock._feed.schedule import Draws, Schedule
 from penstock.errors import StageError, UsageError
 
-Numbered = tuple[int, Task]
-"""A batch to make, and which of this rank's it is."""
-Supplied = tuple[int, Made]
-Supply = Callable[[Iterable[Numbered]], AbstractContextManager[Iterator[Supplied]]]
+Place = tuple[Position, int]
+"""Which of this rank's batches of which epoch."""
+Numbered = tuple[Place, Task]
+Supplied = tuple[Place, Made]
 AHEAD = 2
 """Batches that wait for the loop, for each worker, and as many more."""
 
@@ -32,7 +32,7 @@ def tasks_of(
     if schedule is not None:
         for own in left:
             number = position.number(own)
-            yield own, Task(position.epoch, number, schedule.batch(position.epoch, number))
+            yield (position, own), Task(position.epoch, number, schedule.batch(position.epoch, number))
         return
     assert data.iterable is not None
     yield from _read(iter(data.iterable), left, position, batch_size, drop_last)
@@ -57,13 +57,13 @@ def _read(
         if not values or (drop_last and len(values) < size):
             return
         places = list(range(number * size, number * size + len(values)))
-        yield own, Task(position.epoch, number, Draws(places, places), values)
+        yield (position, own), Task(position.epoch, number, Draws(places, places), values)
 
 
 @contextmanager
 def inline(maker: Maker, tasks: Iterable[Numbered]) -> Iterator[Iterator[Supplied]]:
     """Make each batch here when it is asked for."""
-    yield ((own, maker(task)) for own, task in tasks)
+    yield ((place, maker(task)) for place, task in tasks)
 
 
 @contextmanager
@@ -75,25 +75,27 @@ def ahead(
     flow = pipeline.flow(_Chunks(tasks).take, Window(most, most, max_bytes), ordered=order)
     with flow:
         yield (
-            _checked(own, value) for parcel in flow for own, value in zip(parcel.positions, parcel.values, strict=True)
+            _checked(place, value) for parcel in flow for place, value in zip(parcel.items, parcel.values, strict=True)
         )
 
 
 class _Chunks:
-    """Tasks as a flow takes them; their positions are their places among this rank's."""
+    """Tasks as a flow takes them; their items are their places."""
 
     def __init__(self, tasks: Iterable[Numbered]) -> None:
         self._tasks = iter(tasks)
+        self._taken = 0
 
     def take(self, n: int, block: int) -> Chunk | None:  # noqa: ARG002 - a batch is whole already
         pairs = list(islice(self._tasks, n))
         if not pairs:
             return None
-        owns = [own for own, _ in pairs]
-        return owns, owns, [task for _, task in pairs]
+        begin, self._taken = self._taken, self._taken + len(pairs)
+        return range(begin, self._taken), [place for place, _ in pairs], [task for _, task in pairs]
 
 
-def _checked(own: int, value: Made | Failure) -> Supplied:
+def _checked(place: Place, value: Made | Failure) -> Supplied:
     if isinstance(value, Failure):
-        raise StageError(f"Batch {own} could not be made: {value.type}: {value.message}")
-    return own, value
+        position, own = place
+        raise StageError(f"Batch {own} of epoch {position.epoch} could not be made: {value.type}: {value.message}")
+    return place, value
