@@ -15,10 +15,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the trainer takes a share of one core, and reads this once
 
 import numpy as np
 from _feed_photos import BATCH, Photos, keyed, rows
@@ -48,10 +51,10 @@ def play(name: str, given: dict[str, Any]) -> Round:
     if name == "limit":
         samples = Photos(found)
         return {"rate": rate_of(lambda i: keyed(samples.rows[i], i), range(len(found)))}
-    entry, _, step = name.partition(" + trainer")
+    entry, trainer, _ = name.partition(" + trainer")
     work = Work(found, given["epochs"], {**KINDS.get(entry, {}), **given.get("settings", {})})
     with ENTRIES[entry](work) as batches:
-        got = _steps(batches, given["period_s"]) if step else _rate(batches)
+        got = _steps(batches, given["period_s"]) if trainer else _rate(batches)
         memory = peak_rss_mib()
     if got.pop("photos") != len(found) * given["epochs"]:
         raise SystemExit(f"{name} has lost photos: {got}")

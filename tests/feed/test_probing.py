@@ -13,17 +13,17 @@ from penstock._feed.probing import MOST_WORKERS, PROBES, Probe, kind_of, probed,
 
 
 @pytest.mark.parametrize(
-    ("probe", "kind", "why"),
+    ("probe", "n", "kind", "why"),
     [
-        (Probe(), "thread", "nothing speaks against"),
-        (Probe(["random"], 1.0, 1.0), "process", "draw from random"),
-        (Probe([], 0.001, 0.001, scales=1.05), "process", "1.05 times"),
-        (Probe([], 0.001, 0.001, scales=1.9), "thread", "1.90 times"),
-        (Probe([], 0.000_01, 0.000_01, scales=0.9), "thread", "0.90 times"),
+        (Probe(), 10**9, "thread", "sending it takes longer"),
+        (Probe(["random"], 1.0, 1.0), 1, "process", "draw from random"),
+        (Probe([], 0.001, 0.001), 2000, "process", "a sample takes 1 ms, and is made outside"),
+        (Probe([], 0.001, 0.001), 900, "thread", "an epoch less than 1 s"),
+        (Probe([], 0.000_01, 0.000_01), 10**9, "thread", "sending it takes longer"),
     ],
 )
-def test_the_kind_follows_from_what_was_seen(probe: Probe, kind: str, why: str) -> None:
-    found, reason = kind_of(probe)
+def test_the_kind_follows_from_what_was_seen(probe: Probe, n: int, kind: str, why: str) -> None:
+    found, reason = kind_of(probe, n)
     assert found == kind
     assert why in reason
 
@@ -63,7 +63,6 @@ def test_draws_are_found_on_whichever_sample() -> None:
     state = random.getstate()
     probe = probed(lambda i: random.random() if i == 5 else 0, 100)
     assert probe.drawn == ["random"]
-    assert probe.scales is None
     assert random.getstate() == state
 
 

@@ -45,6 +45,8 @@ class Order:
     name: str
     data: bytes | Baggage
     environment: Mapping[str, str]
+    needs_main: bool = False
+    """Whether the program's main module may have to be read there."""
 
     @classmethod
     def of(cls, duty: Duty, shown: Any, workers: int) -> Order:
@@ -61,7 +63,8 @@ class Order:
         data, buffers = _pickled(duty, shown)
         apart = bool(buffers) or len(data) >= LEAST_BYTES
         given = Baggage(duty.name, data, buffers, purse()) if apart else data
-        return cls(duty.name, given, environment_of(max(1, cpu_budget().threads // workers)))
+        threads = max(1, cpu_budget().threads // workers)
+        return cls(duty.name, given, environment_of(threads), b"__main__" in data)
 
 
 def _pickled(duty: Duty, shown: Any) -> tuple[bytes, list[Array]]:

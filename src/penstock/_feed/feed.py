@@ -13,7 +13,7 @@ from penstock._devices import cpu_budget
 from penstock._engine.pipeline import Pipeline
 from penstock._feed.account import Account
 from penstock._feed.collate import aligned, as_tensors
-from penstock._feed.crew import crew_of
+from penstock._feed.crew import Asked, crew_of
 from penstock._feed.data import ENDLESS, Data, data_of
 from penstock._feed.making import BadItem, Made, Maker, Recipe, Task
 from penstock._feed.position import Position, Share, resumed
@@ -49,8 +49,8 @@ class Feed:
         shuffle: a new order for every epoch.
         seed: of the order and of `penstock.sample_rng`.
         workers: "auto" (by the first samples), or a number; 0: made in the loop itself.
-        kind: "thread", "process" (for code that holds the interpreter lock, crashes, or draws from `random`,
-            `np.random` or torch's generator), or "auto": by the first samples.
+        kind: "process" (leaves the loop's process its own time; bears code that crashes or holds the interpreter lock,
+            or that draws from `random`, `np.random` or torch's generator), "thread", or "auto": by the first samples.
         drop_last: leave out a last batch that is not full, and batches that not every rank would get.
         order: False gives batches as they are done; the epoch still has each item once, also when resumed.
         prefetch_bytes: how much the batches that wait may hold; "auto": a quarter of the memory, shared by all feeds.
@@ -91,9 +91,8 @@ class Feed:
     ) -> None:
         """Check the request; no worker is started before the first batch is asked for."""
         self._batch_size = checked("batch_size", batch_size, 1)
-        self._workers = workers_asked(workers)
-        self._kind = one_of("kind", kind, ("auto", "thread", "process"))
-        if self._workers == 0 and kind == "process":
+        self._asked_crew = Asked(one_of("kind", kind, ("auto", "thread", "process")), workers_asked(workers))
+        if workers == 0 and kind == "process":
             raise UsageError(
                 "workers=0 makes batches in the loop itself, and kind='process' in others: give one of them."
             )
@@ -345,10 +344,10 @@ class Feed:
 
     def _start(self) -> None:
         """Find the kind and number of workers, and start them."""
-        first, epoch = None, self._position.epoch
+        first, n, epoch = None, None, self._position.epoch
         if self._schedule is not None:
-            first = Task(epoch, 0, self._schedule.batch(epoch, 0))
-        crew = crew_of(self._recipe, first, self._kind, self._workers)
+            first, n = Task(epoch, 0, self._schedule.batch(epoch, 0)), self._schedule.items
+        crew = crew_of(self._recipe, first, n, self._asked_crew)
         if self._device is not None and self._device.startswith("cuda"):
             self._ship = Ship(TorchCuda(self._device))
         self.plan, self._maker = crew.plan, Maker(self._recipe)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 import resource
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock._devices import cpu_budget
-from penstock._feed.randomness import drawing, touched
+from penstock._feed.randomness import touched
 
 PROBES = 8
 PROBE_S = 0.5
 """Samples that are looked at, and for how long at most."""
-TRIES = 2
-"""The faster one counts: a busy machine makes each of them slow at times."""
-SCALES = 1.3
-"""Two threads that do no more than so many times the work of one hold the interpreter lock: processes then."""
 CHEAP_S = 50e-6
 """Samples that take less are not worth a process: sending them takes longer."""
+SHORT_S = 1.0
+"""An epoch that takes less is over before processes are at work."""
 MOST_WORKERS = 32
 
 
@@ -30,21 +26,19 @@ class Probe:
     """What the first samples showed.
 
     `drawn`: shared random generators they drew from; `sample_s`, `cpu_s`: seconds a sample, and of a processor;
-    `waits`: they give the processor up by themselves, for a disk or a network, and not only to other programs;
-    `scales`: how many times the work of one thread two of them do (None: not tried).
+    `waits`: they give the processor up by themselves, for a disk or a network, and not only to other programs.
     """
 
     drawn: list[str] = field(default_factory=list)
     sample_s: float = 0.0
     cpu_s: float = 0.0
     waits: bool = False
-    scales: float | None = None
 
 
 def probed(sample: Callable[[int], Any], n: int) -> Probe:
     """Return what `sample(i)` for the first of `n` samples shows; one that raises is passed over."""
     drawn: set[str] = set()
-    good: list[int] = []
+    good = 0
     begun, spent_s, cpu_s, pauses = time.perf_counter(), 0.0, 0.0, 0
     for i in range(min(n, PROBES)):
         started, cpu, before = time.perf_counter(), time.thread_time(), _pauses()
@@ -52,16 +46,15 @@ def probed(sample: Callable[[int], Any], n: int) -> Probe:
         took_s, took_cpu_s = time.perf_counter() - started, time.thread_time() - cpu
         drawn.update(found)
         if ok:
-            good.append(i)
-        if ok and len(good) > 1:  # the first one imports and opens
+            good += 1
+        if ok and good > 1:  # the first one imports and opens
             spent_s, cpu_s, pauses = spent_s + took_s, cpu_s + took_cpu_s, pauses + _pauses() - before
         if time.perf_counter() - begun > PROBE_S:
             break
-    timed = len(good) - 1
+    timed = good - 1
     if timed < 1:
         return Probe(sorted(drawn))
-    scales = None if drawn or cpu_budget().threads < 2 else _scaling(sample, good)
-    return Probe(sorted(drawn), spent_s / timed, cpu_s / timed, pauses >= timed, scales)
+    return Probe(sorted(drawn), spent_s / timed, cpu_s / timed, pauses >= timed)
 
 
 def _pauses() -> int:
@@ -79,38 +72,16 @@ def _tried(sample: Callable[[int], Any], i: int) -> bool:
     return True
 
 
-def _scaling(sample: Callable[[int], Any], which: list[int]) -> float:
-    """Return how many times as fast two threads make samples as one does."""
-
-    def work() -> None:
-        with drawing():
-            for i in which:
-                _tried(sample, i)
-
-    alone_s = together_s = math.inf
-    for _ in range(TRIES):
-        begun = time.perf_counter()
-        work()
-        alone_s = min(alone_s, time.perf_counter() - begun)
-        other = threading.Thread(target=work, name="penstock-probe", daemon=True)
-        begun = time.perf_counter()
-        other.start()
-        work()
-        other.join(PROBE_S + 10 * alone_s)
-        together_s = min(together_s, time.perf_counter() - begun)
-    return 2 * alone_s / together_s
-
-
-def kind_of(probe: Probe) -> tuple[str, str]:
-    """Return "thread" or "process", and why."""
+def kind_of(probe: Probe, n: int) -> tuple[str, str]:
+    """Return "thread" or "process" for an epoch of `n` items, and why."""
     if probe.drawn:
         return "process", f"samples draw from {' and '.join(probe.drawn)}, which threads share"
-    if probe.scales is None:
-        return "thread", "nothing speaks against threads"
-    found = f"two threads make {probe.scales:.2f} times the samples of one ({probe.sample_s * 1000:.3g} ms each)"
-    if probe.scales < SCALES and probe.sample_s > CHEAP_S:
-        return "process", found
-    return "thread", found
+    found = f"a sample takes {probe.sample_s * 1000:.3g} ms"
+    if probe.sample_s < CHEAP_S:
+        return "thread", f"{found}, sending it takes longer"
+    if n * probe.sample_s < SHORT_S:
+        return "thread", f"{found}, an epoch less than {SHORT_S:g} s"
+    return "process", f"{found}, and is made outside of the loop's process"
 
 
 def workers_of(probe: Probe, cpus: int) -> int:

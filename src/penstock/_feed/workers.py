@@ -18,18 +18,21 @@ from penstock._feed.sharing import SHARING
 NAME = "sample"
 
 
-def stage_of(recipe: Recipe, kind: str, workers: int, *, shared: bool) -> Stage:
-    """Return the stage that makes batches. `shared`: with other feeds, one at a time for each of the workers.
+def threads(recipe: Recipe, workers: int, *, shared: bool) -> Stage:
+    """Return a stage of threads. `shared`: with other feeds, one at a time for each of the workers."""
+    step = Step(NAME, partial(_threaded, Maker(recipe), _in_turn if shared else _at_once))
+    return Stage(NAME, (step,), workers)
 
-    Raises UsageError where processes cannot have the recipe.
-    """
-    take_turns = _in_turn if shared else _at_once
-    if kind == "thread":
-        step = Step(NAME, partial(_threaded, Maker(recipe), take_turns))
-    else:
-        shown = (*(type(dataset).__name__ for dataset in recipe.datasets), recipe.transform, recipe.collate)
-        order = Order.of(Duty(NAME, partial(made_by, recipe)), shown, workers)
-        step = Step(NAME, partial(_apart, order, take_turns), by_parcel=True)
+
+def order_of(recipe: Recipe, workers: int) -> Order:
+    """Return what processes are given. Raises UsageError where they cannot have the recipe."""
+    shown = (*(type(dataset).__name__ for dataset in recipe.datasets), recipe.transform, recipe.collate)
+    return Order.of(Duty(NAME, partial(made_by, replace(recipe, alone=True))), shown, workers)
+
+
+def processes(order: Order, workers: int, *, shared: bool) -> Stage:
+    """Return a stage of processes. `shared`: see `threads`."""
+    step = Step(NAME, partial(_apart, order, _in_turn if shared else _at_once), by_parcel=True)
     return Stage(NAME, (step,), workers)
 
 
