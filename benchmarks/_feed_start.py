@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).resolve()
 
 def rows() -> list[tuple[str, int]]:
     """Return the list."""
-    return [(f"/data/imagenet/train/n{i % 1000:08}/n{i % 1000:08}_{i}.JPEG", i % 1000) for i in range(ROWS)]
+    return [(f"imagenet/train/n{i % 1000:08}/n{i % 1000:08}_{i}.JPEG", i % 1000) for i in range(ROWS)]
 
 
 class Holding:
