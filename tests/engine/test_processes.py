@@ -338,3 +338,23 @@ def test_the_repr_says_what_it_is_at(tasks: Any, apart: Make) -> None:
         assert repr(process).startswith("<Apart work: <Process ")
         assert repr(process).endswith(" of work: idle, request 1, value None>, 3 died>")
         assert pid is None
+
+
+def test_any_thread_may_ask_what_it_is_at(tasks: Any, apart: Make) -> None:
+    process = apart(tasks.do)
+    assert process.told() == "no process for 'work' just now"
+    told: list[str] = []
+    values = [("hang",)]
+    with process, worker(values) as stuck:
+
+        def ask() -> None:
+            told.append(process.told())
+            stuck.cut()
+
+        asking = threading.Timer(0.5, ask)
+        asking.start()
+        assert process.each(list(values)) == [None]
+        asking.join(WAIT_S)
+    (said,) = told
+    assert "of work: working, request 1, value 0> at" in said
+    assert "hang (process_tasks.py:" in said

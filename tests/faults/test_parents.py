@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -165,21 +166,13 @@ def test_all_workers_halted_is_said(tmp_path: Path, record: Any, outcome: Any) -
     )
     command = program(code, tmp_path / "out.jsonl")
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        deadline = time.monotonic() + 20
-        while len(children(run.pid)) < 2 or not (tmp_path / "out.jsonl").exists():
-            assert time.monotonic() < deadline
-            os.sched_yield()
-        begun = time.monotonic()
-        for pid in children(run.pid):
-            os.kill(pid, signal.SIGSTOP)
-        said = ""
-        while "nothing has moved" not in said.lower():
-            line = run.stderr.readline()
-            assert line, f"it ended without a word: {said}"
-            said += line
-        took_s = time.monotonic() - begun
-        run.kill()
+        ending = threading.Timer(40, run.kill)
+        ending.start()
+        try:
+            took_s = halted(run, tmp_path / "out.jsonl")
+        finally:
+            ending.cancel()
+            run.kill()
     record(
         outcome(
             "SIGSTOP of all worker processes",
@@ -188,3 +181,27 @@ def test_all_workers_halted_is_said(tmp_path: Path, record: Any, outcome: Any) -
             report_s=round(took_s, 1),
         )
     )
+
+
+def halted(run: subprocess.Popen[str], out: Path) -> float:
+    """Stop all workers of a run; return how long it took until it said so, with what each of them is at."""
+    assert run.stderr is not None
+    while len(children(run.pid)) < 2 or not out.exists() or not out.stat().st_size:
+        assert run.poll() is None
+        os.sched_yield()
+    begun = time.monotonic()
+    for pid in children(run.pid):
+        os.kill(pid, signal.SIGSTOP)
+    said = ""
+    while "nothing has moved" not in said.lower():
+        said += _line(run, said)
+    took_s = time.monotonic() - begun
+    while said.count("it does not tell: it is stopped") < 2:
+        said += _line(run, said)
+    return took_s
+
+
+def _line(run: subprocess.Popen[str], said: str) -> str:
+    line = run.stderr.readline() if run.stderr is not None else ""
+    assert line, f"it ended without the word: {said}"
+    return line

@@ -23,6 +23,7 @@ START_S = 300.0
 """How long a process may take to import the user's code and to load a model."""
 RECHECK_S = 0.1
 """Longest wait before looking whether the process lives and is still wanted."""
+SILENT = "it does not tell: it is stopped, or busy in native code"
 GRANTED = 4
 """Slots that fit on a note."""
 
@@ -119,6 +120,13 @@ class Process:
     def pid(self) -> int:
         """Its process id."""
         return self._child.pid
+
+    def told(self) -> str:
+        """Return what it is at, in a line, by its own word where it still gives one. Any thread may call it."""
+        try:
+            return f"{self!r} at {self._child.stacks() or SILENT}"
+        except (OSError, ValueError):  # it ends just now, and what is shared with it is gone
+            return f"process {self.pid} of {self._name}: it has ended"
 
     def await_ready(self, patience: Patience) -> Ended | None:
         """Wait until it has loaded the code; return why it has not, where it died or is not wanted any more.
@@ -306,7 +314,7 @@ class Process:
         if patience.item_timeout_s is None or waited_s <= patience.item_timeout_s:
             return None
         mine = held.request == self._request and held.phase != PHASES[IDLE]
-        stacks = self._child.stacks() or "it does not tell: it is stopped, or busy in native code"
+        stacks = self._child.stacks() or SILENT
         self._child.end(0)
         why = (
             f"no answer after {waited_s:.1f} s (limit {patience.item_timeout_s} s), {held.phase}; its process was "

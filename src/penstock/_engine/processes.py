@@ -113,19 +113,19 @@ def model_bind(name: str, make: Make, shown: Any) -> Callable[[], AbstractContex
 def bound(order: Order, ask: Callable[[Apart, Sequence[Any]], list[Any]]) -> Iterator[Callable[..., Any]]:
     """Give a function of values that has `ask(apart, values)` done with a process that is there meanwhile."""
     with Apart(order, purse()) as apart:
-        yield partial(_guarded, partial(ask, apart))
+        yield partial(_guarded, apart, ask)
 
 
-def _guarded(method: Callable[[Sequence[Any]], list[Any]], values: Sequence[Any]) -> list[Any]:
-    """Call `method`, which keeps the deadline of each item itself: the watch need not look meanwhile."""
+def _guarded(apart: Apart, ask: Callable[[Apart, Sequence[Any]], list[Any]], values: Sequence[Any]) -> list[Any]:
+    """Call `ask`, which keeps the deadline of each item itself: the watch need not look meanwhile."""
     worker = HERE.worker
     if worker is None:
-        return method(values)
-    worker.guarded = True
+        return ask(apart, values)
+    worker.elsewhere = apart.told
     try:
-        return method(values)
+        return ask(apart, values)
     finally:
-        worker.guarded = False
+        worker.elsewhere = None
 
 
 class Apart:
@@ -152,6 +152,11 @@ class Apart:
     def __repr__(self) -> str:
         """Show the process and how many died before it."""
         return f"<Apart {self._order.name}: {self._process!r}, {self.deaths} died>"
+
+    def told(self) -> str:
+        """Return what its process is at, in a line. Any thread may call it."""
+        process = self._process
+        return f"no process for {self._order.name!r} just now" if process is None else process.told()
 
     def each(self, values: Sequence[Any], attempts: int = ATTEMPTS) -> list[Any]:
         """Return what comes of each of `values`, in order: a value or a `Failure`. Cut short, see `Worker.cut`.

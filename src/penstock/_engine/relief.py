@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock._engine.notes import Notes
 from penstock._engine.patience import Silence, alarm_s, slow_s, slowest
 from penstock._engine.rescue import Lost, Rescue, rescue
-from penstock._engine.standstill import standstill
+from penstock._engine.standstill import standstill, with_processes
 from penstock._engine.watch import Held, Watch, death, line_of, stacks_of
 from penstock.errors import AuditError, PenstockError, Stalled
 
@@ -40,7 +42,7 @@ class Relief:
         self._pipeline = pipeline
         self._left: list[Worker] = []
         self._lost: list[Lost] = []
-        self._unsaid: list[str] = []
+        self._unsaid: list[str | Callable[[], str]] = []
         self._slow: dict[Worker, tuple[float, int]] = {}
         self._silence = Silence(lambda: self.watch.awake_s)
 
@@ -62,7 +64,8 @@ class Relief:
     def say(self) -> None:
         """Log what was seen. Without the lock: whoever logs may write to a disk that hangs."""
         while self._unsaid:
-            _LOG.warning("%s", self._unsaid.pop(0))
+            said = self._unsaid.pop(0)
+            _LOG.warning("%s", said if isinstance(said, str) else said())
 
     # ---- stuck workers
 
@@ -162,7 +165,9 @@ class Relief:
         calls = slowest([calls for post in self._pipeline.posts for calls in post.calls])
         silent_s = self._silence.look(pulse, alarm_s(calls))
         if silent_s is not None and any(flow.in_flight for flow in flows):
-            self._unsaid.append(standstill(self._pipeline, held, silent_s))
+            report = standstill(self._pipeline, held, silent_s)
+            tellers = [one.worker.elsewhere for one in held if one.worker.elsewhere is not None]
+            self._unsaid.append(partial(with_processes, report, tellers))
 
 
 def missing(pipeline: Pipeline) -> PenstockError | None:

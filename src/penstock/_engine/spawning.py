@@ -104,7 +104,7 @@ class Spawned:
     def stacks(self) -> str:
         """Return what all its threads are at: function and line, the innermost first; "" where it does not tell."""
         before = os.fstat(self._stacks).st_size
-        os.kill(self.pid, signal.SIGUSR2)
+        self._process.send_signal(signal.SIGUSR2)
         deadline = time.monotonic() + STACKS_S
         while os.fstat(self._stacks).st_size == before and time.monotonic() < deadline:
             select.select([], [], [], 0.01)

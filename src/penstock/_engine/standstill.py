@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock._engine.watch import Held, line_of, stacks_of
@@ -30,6 +30,13 @@ def standstill(pipeline: Pipeline, held: Sequence[Held], silent_s: float) -> str
     ]
     lines += [f"  {line_of(one)}" for one in held] or ["  no worker is at any item"]
     return "\n".join([*lines, *stages, *flows, f"  {versions()}", "Stacks:", stacks_of(threading.enumerate())])
+
+
+def with_processes(report: str, tellers: Sequence[Callable[[], str]]) -> str:
+    """Return the report with what the worker processes are at. Without the lock: they are asked, and may not answer."""
+    if not tellers:
+        return report
+    return "\n".join([report, "Processes:", *(f"  {tell()}" for tell in tellers)])
 
 
 def versions() -> str:

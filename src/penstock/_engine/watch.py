@@ -76,7 +76,7 @@ class Watch:
         limit_s = self.item_timeout_s
         if limit_s is None:
             return []
-        return [one for one in held if one.waited_s > limit_s and not one.worker.guarded]
+        return [one for one in held if one.waited_s > limit_s and one.worker.elsewhere is None]
 
 
 def death(workers: Sequence[Worker]) -> PenstockError | None:

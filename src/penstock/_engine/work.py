@@ -64,8 +64,8 @@ class Worker:
     done: Done | None = None
     item_timeout_s: float | None = None
     """Longest time for one item (one batch) in one step."""
-    guarded: bool = False
-    """What it is at keeps that time itself: a process does it, which can be killed."""
+    elsewhere: Callable[[], str] | None = None
+    """What it is at is done by a process, which keeps that time itself, as it can be killed; this tells where it is."""
     ending: bool = False
     """The pipeline ends: whatever it waits for is not wanted any more."""
     parcel: Parcel | None = None
