@@ -48,6 +48,19 @@ def test_batches_are_equal_bit_by_bit(sets: Any, as_plain: Any, reference: list[
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
+def test_random_numbers_are_of_an_item_in_an_epoch_and_of_a_batch(sets: Any, kind: Any) -> None:
+    """Each item draws other numbers than all others, and others in the next epoch; so does each batch in `collate`."""
+    drawn, lots = [], []
+    with make(sets, 1, kind, transform=None) as feed:
+        for _ in range(EPOCHS):
+            for batch in feed:
+                drawn += [float(row[0] - k) for row, k in zip(batch["x"], batch["k"], strict=True)]
+                lots.append(batch["lot"])
+    assert len({round(number, 9) for number in drawn}) == EPOCHS * N
+    assert len(set(lots)) == len(lots) == EPOCHS * 7
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
 def test_resumed_at_any_step_with_any_workers_the_rest_is_the_same(
     sets: Any, as_plain: Any, reference: list[Any], kind: str
 ) -> None:

@@ -45,6 +45,13 @@ def test_mid_epoch(shuffle: bool, workers: int, stop: int) -> None:
         assert [batch.tolist() for batch in feed] == second
 
 
+def test_a_state_stays_small_however_far_it_is(shuffle: bool, workers: int) -> None:
+    with make(shuffle, workers) as feed:
+        for i, _ in enumerate(feed, start=1):
+            state = feed.state_dict()
+            assert (state["mark"], state["beyond"], state["done"]) == (i, [], [])
+
+
 def test_after_the_last_batch_the_rest_of_the_epoch_is_empty(shuffle: bool, workers: int) -> None:
     _, second = epochs(shuffle, workers, 2)
     state: dict[str, Any] = {}
@@ -116,5 +123,8 @@ def test_a_state_of_another_feed_is_refused(options: dict[str, Any], why: str) -
         Feed(list(range(21)), SIZE, workers=0).load_state_dict(state)
     with pytest.raises(UsageError, match="version"):
         make(True, 0).load_state_dict({**state, "version": 9})
+    for wrong in ({"mark": "x"}, {"mark": -1}, {"beyond": [None]}, {"rank": 1}, {"done": [[0, 1.5]]}, {"epoch": None}):
+        with pytest.raises(UsageError, match="This is no state of a feed"):
+            make(True, 0).load_state_dict({**state, **wrong})
     with pytest.raises(UsageError, match="no state"):
         make(True, 0).load_state_dict([])

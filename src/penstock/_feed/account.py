@@ -78,11 +78,12 @@ class Account:
         why = self._budget.spent(s.failed, s.samples, whole)
         if why is not None:
             first = self.failures[0]
-            raise StageError(f"{why} First: {first}. Raise max_failures=, or see feed.failures.\n{first.traceback}")
+            named = str(first).removesuffix(".")
+            raise StageError(f"{why} First: {named}. Raise max_failures=, or see feed.failures.\n{first.traceback}")
 
     def end(self) -> None:
         """Say what the epoch was."""
         s = self.statistics
-        failed = f" {s.failed:,} items failed, first: {self.failures[0]}." if s.failed else ""
+        failed = f" {s.failed:,} items failed, first: {str(self.failures[0]).removesuffix('.')}." if s.failed else ""
         text = verdict(s) if s.batches else f"Epoch {s.epoch} is at its end."
         _LOG.log(logging.WARNING if s.failed else logging.INFO, "%s%s", text, failed)

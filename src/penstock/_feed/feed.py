@@ -227,7 +227,7 @@ class Feed:
                 self._next_epoch(position)
             position.hand_out(own)
             self._to_go = None if self._to_go is None else self._to_go - 1
-            self._account.count(made, None if self._schedule is None else self._position.count * self._batch_size)
+            self._account.count(made, self._planned())
             if made.count:
                 self._account.returned()
                 self._last = self._dressed(made).batch if self._ship is None else self._ship.receive(made.batch)
@@ -236,6 +236,11 @@ class Feed:
         if self._to_go != 0:  # else it is the steps that are at their end
             self._next_epoch(self._at(self._position.epoch + 1))
         raise StopIteration
+
+    def _planned(self) -> int | None:
+        """Return how many items of an epoch are this rank's; None where that is not known."""
+        whole = None if self._schedule is None else self._schedule.items
+        return None if whole is None else min(whole, self._position.count * self._batch_size)
 
     def _next_epoch(self, position: Position) -> None:
         self._account.end()

@@ -134,6 +134,8 @@ def resumed(states: Sequence[Mapping[str, Any]], batches: int, share: Share) -> 
 
     Raises UsageError where they are not of one moment of one run, or not of all ranks.
     """
+    for state in states:
+        _check(state)
     first = states[0]
     ranks = sorted(state["rank"] for state in states)
     worlds, epochs = {state["world_size"] for state in states}, {state["epoch"] for state in states}
@@ -151,6 +153,15 @@ def resumed(states: Sequence[Mapping[str, Any]], batches: int, share: Share) -> 
             "give those of all ranks in a list."
         )
     return Position(first["epoch"], batches, share, _finished(states, batches))
+
+
+def _check(state: Mapping[str, Any]) -> None:
+    """Raise UsageError where `state` is none that `Position.to_dict` gives."""
+    numbers = [state.get(key) for key in ("epoch", "rank", "world_size", "mark")]
+    ranges = [number for key in ("done", "beyond") for pair in state.get(key, [None]) for number in pair or [None]]
+    wrong = [value for value in (*numbers, *ranges) if type(value) is not int or value < 0]
+    if wrong or not state["rank"] < state["world_size"]:
+        raise UsageError(f"This is no state of a feed, or it was changed: {dict(state)!r}.")
 
 
 def _finished(states: Sequence[Mapping[str, Any]], batches: int) -> Ranges:
