@@ -36,10 +36,11 @@ class OnDevice:
     def __init__(self, source: Pinned) -> None:
         self.source = source
         self.array: Any = None
-        self.followed = False
+        self.followed: Event | None = None
 
     def read(self) -> Any:
-        assert self.followed, "a batch is read before its event"
+        assert self.followed is not None, "a batch is read before its event"
+        self.followed.finish()  # the loop's stream has waited for it
         return self.array
 
 
@@ -86,10 +87,9 @@ class FakeCuda:
         event.finish()
 
     def follow(self, event: Event, sent: list[OnDevice]) -> None:
-        event.finish()
         assert sent == event.copies, "memory of the batch is not kept for the loop's stream"
         for copy in sent:
-            copy.followed = True
+            copy.followed = event
 
 
 class Tensor(np.ndarray[Any, Any]):

@@ -17,19 +17,19 @@ pytestmark = pytest.mark.usefixtures("no_child_left")
 
 @pytest.mark.parametrize(("workers", "kind"), WAYS)
 def test_an_item_that_raises_is_named_and_left_out(sets: Any, workers: int, kind: Any, caplog: Any) -> None:
-    data = sets.Faulty(30, {7: "raise", 12: "shape"})
-    with Feed(data, 5, shuffle=False, workers=workers, kind=kind, max_failures=2) as feed:
+    data = sets.Faulty(30, {7: "raise", 8: "raise", 12: "shape"})
+    with Feed(data, 5, shuffle=False, workers=workers, kind=kind, max_failures=3) as feed:
         batches = [batch[1].tolist() for batch in feed]
         bad = feed.failures
         seen = feed.statistics()
         assert [batch[1].tolist() for batch in feed] == batches  # the next epoch
-    assert batches[1:3] == [[5, 6, 8, 9], [10, 11, 13, 14]]
-    assert sorted(item for batch in batches for item in batch) == [k for k in range(30) if k not in (7, 12)]
-    assert [(one.item, one.type) for one in bad] == [(7, "ValueError"), (12, "ItemError")]
+    assert batches[1:3] == [[5, 6, 9], [10, 11, 13, 14]]
+    assert sorted(item for batch in batches for item in batch) == [k for k in range(30) if k not in (7, 8, 12)]
+    assert [(one.item, one.type) for one in bad] == [(7, "ValueError"), (8, "ValueError"), (12, "ItemError")]
     assert "no sample 7" in bad[0].message
     assert "feed_sets.py" in bad[0].traceback
-    assert "(3,) float64" in bad[1].message
-    assert (seen.samples, seen.failed, seen.batches) == (28, 2, 6)
+    assert "(3,) float64" in bad[2].message
+    assert (seen.samples, seen.failed, seen.batches) == (27, 3, 6)
     assert any(
         record.levelno == logging.WARNING and "item 7: ValueError" in record.getMessage() for record in caplog.records
     )
