@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock import Feed
-from penstock.errors import Closed, UsageError
+from penstock.errors import UsageError
 
 N, SIZE, EPOCHS = 50, 8, 2
 WAYS = [(0, "thread"), (1, "thread"), (2, "thread"), (4, "thread"), (1, "process"), (2, "process"), (4, "process")]
@@ -283,28 +283,6 @@ def test_two_feeds_side_by_side_share_the_workers_turns() -> None:
             [*range(400)] * 2
         )
         assert max(most) <= max(a.plan["workers"], b.plan["workers"], 2)  # two at the look at the first samples
-
-
-def test_closed_is_closed() -> None:
-    feed = Feed(range(10), 2, workers=1)
-    with feed:
-        stream = iter(feed)
-        next(stream)
-    with pytest.raises(Closed):
-        iter(feed)
-    with pytest.raises(StopIteration):
-        next(stream)
-    feed.close()
-    assert "closed" in repr(feed)
-
-
-def test_closing_with_full_queues_and_with_work_in_hand(sets: Any) -> None:
-    kind: Any
-    for workers, kind in ((2, "thread"), (2, "process")):
-        feed = Feed(sets.Squares(5000), 500, workers=workers, kind=kind)
-        with feed:
-            next(iter(feed))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("penstock")]
 
 
 @pytest.mark.parametrize(

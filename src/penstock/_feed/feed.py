@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -114,6 +115,8 @@ class Feed:
         self._maker: Maker | None = None
         self._ship: Ship | None = None
         self._closed = False
+        self._lock = threading.RLock()
+        """Held while workers are started, and ended: another thread may close the feed."""
         statistics = FeedStatistics(cpus=cpu_budget().threads)
         raises = one_of("on_error", on_error, ("skip", "raise")) == "raise"
         self._account = Account(Budget.parse(max_failures), statistics, raises=raises)
@@ -158,8 +161,6 @@ class Feed:
 
         It raises ItemError and StageError, see `on_error` and `max_failures`, and what `collate` raises.
         """
-        if self._closed:
-            raise Closed("The feed is closed: make a new one.")
         if self._run is None:
             self._begin()
         return _Loop(self._next)
@@ -216,7 +217,9 @@ class Feed:
         self._account.replayed(taken)
 
     def _next(self) -> Any:
-        """Return the next batch of the epoch. Raises StopIteration at its end."""
+        """Return the next batch of the epoch. Raises StopIteration at its end, Closed where the feed was closed."""
+        if self._closed:
+            raise Closed("The feed is closed: make a new one.")
         if self._run is None and self._paused:
             self._begin()
         if self._run is None:
@@ -299,8 +302,9 @@ class Feed:
     def close(self) -> None:
         """Stop the workers and let go of all they hold; idempotent."""
         self._closed, self._paused = True, False
-        self._end_run()
-        self._stack.close()
+        with self._lock:
+            self._end_run()
+            self._stack.close()
         self._last = None
 
     # ---- one epoch
@@ -316,9 +320,15 @@ class Feed:
         self._position = position
 
     def _begin(self) -> None:
-        """Have the rest of the epoch made."""
-        if self._maker is None:
-            self._start()
+        """Have the rest of the epoch made. Raises Closed where another thread has closed the feed meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise Closed("The feed is closed: make a new one.")
+            if self._maker is None:
+                self._start()
+            self._have_made()
+
+    def _have_made(self) -> None:
         assert self._maker is not None
         self._account.begin(self._position.epoch)
         self._paused = False
