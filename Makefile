@@ -20,7 +20,7 @@ help:
 	@echo "make faults  break everything that can break, often, and write the table in docs/reliability.md: < 15 minutes"
 	@echo "make check   format, lint, types, and the rules of the house"
 	@echo "make format  put the format right"
-	@echo "make bench   every benchmark with its rivals: about an hour, on a machine that does nothing else"
+	@echo "make bench   every benchmark with its rivals: about two hours, on a machine that does nothing else"
 	@echo "make clean   remove everything these commands made, .venv included"
 
 demo: $(FOR_DEMO)
@@ -46,8 +46,10 @@ format: $(FOR_TEST)
 	$(RUN) ruff format .
 
 bench: $(FOR_BENCH)
-	for name in overhead folder torch_folder origins several session accuracy memory kill transport; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	for name in overhead folder torch_folder origins several devices session feed accuracy memory kill transport faults; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/folder.py --bf16
+	$(VENV)/bin/python benchmarks/feed.py --start
+	$(VENV)/bin/python benchmarks/origins.py --feed
 
 clean:
 	rm -rf $(VENV) build dist demo .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
