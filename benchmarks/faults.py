@@ -29,6 +29,8 @@ GONE_S = 5.0
 """How long processes may outlive their parent."""
 MARK = "PENSTOCK_FAULTS_RUN"
 """Processes of a run are known by this in their environment, whoever their parent is by now."""
+FOLDERS = re.compile(r'"/[^"\n]*/([^/"\n]+)')
+"""Where a file of a traceback lies on this machine: its name alone is kept."""
 
 
 def play(entry: str, fault: str) -> Round:
@@ -79,7 +81,7 @@ def verdict(fault: str, code: int | None, delivered: Path, said: Path) -> Round:
         "lost": None if killed else len(expected - set(items)),
         "twice": len(items) - len(set(items)),
         "named": None if killed else bool(re.search(rf"\b{CULPRIT}\b", text)),
-        "said": text[-2000:],
+        "said": FOLDERS.sub(r'"\1', text[-2000:]),
     }
 
 
