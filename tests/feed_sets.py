@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,48 @@ def refused(samples: list[Any]) -> Any:
 
 def length(path: str) -> int:
     return len(path)
+
+
+class Lazy:
+    """A data set that opens its file at the first sample, and cannot be sent afterwards."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file: Any = None
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, k: int) -> int:
+        if self.file is None:
+            self.file = open(self.path, "rb")  # noqa: SIM115 - as people do
+        self.file.seek(k)
+        return int(self.file.read(1)[0])
+
+    def __del__(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def with_torch(k: int) -> float:
+    """Draw from a generator of a library that the sample itself imports."""
+    import torch
+
+    return float(torch.rand(1).item())
+
+
+class Numbers:
+    """An iterable that can be read again and again."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n))
+
+
+def shaken(k: int) -> float:
+    return k + random.random()
 
 
 class Indexed:

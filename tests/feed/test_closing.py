@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock import Feed
-from penstock.errors import Cancelled, Closed
+from penstock.errors import Closed
 
 pytestmark = pytest.mark.usefixtures("no_child_left")
 
@@ -47,7 +47,7 @@ def test_closing_ends_a_batch_between_two_samples() -> None:
         return k
 
     def read() -> None:
-        with pytest.raises(Cancelled):
+        with pytest.raises(Closed):
             list(feed)
 
     with Feed(range(20_000), 10_000, transform=slow, workers=1, kind="thread") as feed:
@@ -70,7 +70,7 @@ def test_closing_while_it_is_being_started_leaves_nothing() -> None:
     def read() -> None:
         try:
             list(feed)
-        except (Closed, Cancelled) as error:
+        except Closed as error:
             told.append(error)
 
     feed = Feed(range(2_000), 100, transform=looked_at, workers=1, kind="thread")

@@ -38,6 +38,11 @@ class Account:
             self.statistics = self.statistics.begun(epoch)
             self.failures = []
 
+    def forget(self, epoch: int) -> None:
+        """Begin an epoch from anywhere: what was counted of it before counts no more."""
+        self.statistics = self.statistics.begun(epoch)
+        self.failures = []
+
     def asked(self) -> None:
         """Note that the loop asks for a batch: until now it was at its own work."""
         self._asked = time.perf_counter()

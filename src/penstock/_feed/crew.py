@@ -38,42 +38,44 @@ def crew_of(recipe: Recipe, first: Task | None, n: int | None, asked: Asked) -> 
     `first`: the first batch, of which some samples are looked at; None for an iterable, which is read once only. Raises
     UsageError where samples draw from generators that threads share, and where processes cannot have the recipe.
     """
-    known = first is None or (asked.kind == "process" and asked.workers is not None)
-    probe = Probe() if known or first is None else _probed(recipe, first)
-    kind, why = (asked.kind, "asked for") if asked.kind != "auto" else kind_of(probe, n or 0)
-    if asked.workers == 0:
-        kind, why = "thread", "made in the loop itself"
-    workers = workers_of(probe, cpu_budget().threads) if asked.workers is None else asked.workers
+    cpus = cpu_budget().threads
+    maybe = asked.kind != "thread" and asked.workers != 0
+    # Pickled before its first sample: what it opens then (a file, a database) cannot be sent any more.
+    order, against = _order(recipe, asked.workers or cpus, needed=asked.kind == "process") if maybe else (None, "")
+    probe = Probe() if first is None or (asked.kind == "process" and asked.workers) else _probed(recipe, first)
+    kind, why = _kind(asked, first, probe, n)
+    workers = workers_of(probe, cpus) if asked.workers is None else asked.workers
+    plan = {"kind": kind, "workers": workers, "why": why, "sample_s": probe.sample_s}
     shared = asked.workers is None
     if kind == "process":
-        order, against = _order(recipe, workers, needed=asked.kind == "process" or bool(probe.drawn))
-        if order is not None:
-            return Crew(processes(order, workers, shared=shared), _plan(probe, kind, workers, why))
-        kind, why = "thread", f"{why}; but {against}"
+        if order is not None and (asked.kind == "process" or probe.drawn or not order.needs_main):
+            return Crew(processes(order, workers, shared=shared), plan)
+        against = against or "samples are made by the main program's own code (kind='process' takes it, behind a guard)"
+        plan.update(kind="thread", why=f"{why}; but {against}")
     if probe.drawn:
         raise UsageError(
             f"Samples draw from {' and '.join(probe.drawn)}, which all threads share: batches would depend on who draws"
-            " first. Draw from penstock.sample_rng(), or use kind='process' with 1 worker or more."
+            f" first. Draw from penstock.sample_rng(), or use kind='process' with 1 worker or more. {against}".rstrip()
         )
-    stage = threads(recipe, workers, shared=shared) if workers else None
-    return Crew(stage, _plan(probe, kind, workers, why))
+    return Crew(threads(recipe, workers, shared=shared) if workers else None, plan)
+
+
+def _kind(asked: Asked, first: Task | None, probe: Probe, n: int | None) -> tuple[str, str]:
+    if asked.workers == 0:
+        return "thread", "made in the loop itself"
+    if asked.kind != "auto":
+        return asked.kind, "asked for"
+    return kind_of(probe, n) if first is not None else ("thread", "samples not looked at: they can be read once only")
 
 
 def _order(recipe: Recipe, workers: int, *, needed: bool) -> tuple[Order | None, str]:
-    """Return what processes are given; None, and why, where they cannot or should not have it and need not."""
+    """Return what processes are given; None, and why, where they cannot have it and need not."""
     try:
-        order = order_of(recipe, workers)
+        return order_of(recipe, workers), ""
     except UsageError as error:
         if needed:
             raise
         return None, str(error)
-    if order.needs_main and not needed:  # it may have no guard, and would begin its work over again there
-        return None, "samples are made by the main program's own code (kind='process' takes it, behind a guard)"
-    return order, ""
-
-
-def _plan(probe: Probe, kind: str, workers: int, why: str) -> dict[str, Any]:
-    return {"kind": kind, "workers": workers, "why": why, "sample_s": probe.sample_s}
 
 
 def _probed(recipe: Recipe, first: Task) -> Probe:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from penstock._contracts import Item
@@ -30,6 +31,11 @@ class Data:
     indexed: Sequence[Any]
     iterable: Iterable[Any] | None = None
     weights: Sequence[float] | None = None
+
+    def head(self, n: int) -> list[Any] | None:
+        """Return the first items of an iterable; None where it can be read once only."""
+        assert self.iterable is not None
+        return None if isinstance(self.iterable, Once) else list(islice(self.iterable, n))
 
     def items(self, seed: int, *, shuffle: bool) -> int | Mixture | None:
         """Return how many items an epoch has, or what mixes them; None where that is not known before it ends."""
@@ -58,7 +64,25 @@ def data_of(dataset: Any, weights: Sequence[float] | None, *, shuffle: bool) -> 
             f"dataset={_shown(dataset)} is read from the front to the end and cannot be shuffled: say shuffle=False, or"
             " give something with __len__ and __getitem__."
         )
-    return Data([], iterable=dataset)
+    return Data([], iterable=Once(dataset) if iter(dataset) is dataset else dataset)
+
+
+class Once:
+    """An iterable that can be read once only, and says so when it is to be read again."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        """Take a generator, or an iterator."""
+        self._items: Iterable[Any] | None = items
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return it, once. Raises UsageError afterwards."""
+        items, self._items = self._items, None
+        if items is None:
+            raise UsageError(
+                "The data set is an iterator: it can be read once only, and has been begun already. Give something that"
+                " gives a new iterator each time (a list, an object with __iter__) to read it again, or further epochs."
+            )
+        return iter(items)
 
 
 def _has_items(dataset: Any) -> bool:

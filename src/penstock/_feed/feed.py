@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from penstock._budget import Budget
@@ -15,17 +15,17 @@ from penstock._engine.pipeline import Pipeline
 from penstock._feed.account import Account
 from penstock._feed.collate import aligned, as_tensors
 from penstock._feed.crew import Asked, crew_of
-from penstock._feed.data import ENDLESS, Data, data_of
-from penstock._feed.making import BadItem, Made, Maker, Recipe, Task
+from penstock._feed.data import data_of
+from penstock._feed.making import BadItem, Made, Maker, Recipe
 from penstock._feed.position import Position, Share, resumed
-from penstock._feed.schedule import Schedule
+from penstock._feed.reading import Cut, Reading
 from penstock._feed.settings import Kind, checked, device_asked, one_of, ranks, workers_asked
 from penstock._feed.sharing import SHARING
 from penstock._feed.shipping import Ship, TorchCuda, forwarded
-from penstock._feed.supply import Numbered, Supplied, ahead, inline, tasks_of
+from penstock._feed.supply import Supplied, ahead, inline
 from penstock._feed.why import FeedStatistics, verdict
 from penstock._options import Auto
-from penstock.errors import Closed, UsageError
+from penstock.errors import Cancelled, Closed, UsageError
 
 VERSION = 1
 """Of the form of a state."""
@@ -91,23 +91,21 @@ class Feed:
         weights: Sequence[float] | None = None,
     ) -> None:
         """Check the request; no worker is started before the first batch is asked for."""
-        self._batch_size = checked("batch_size", batch_size, 1)
         self._asked_crew = Asked(one_of("kind", kind, ("auto", "thread", "process")), workers_asked(workers))
         if workers == 0 and kind == "process":
             raise UsageError(
                 "workers=0 makes batches in the loop itself, and kind='process' in others: give one of them."
             )
         self._max_bytes = None if prefetch_bytes == "auto" else checked("prefetch_bytes", prefetch_bytes, 1)
-        self._order, self._drop_last, self._device = order, drop_last, device_asked(device)
-        self._data = data_of(dataset, weights, shuffle=shuffle)
-        self._recipe = Recipe(self._data.indexed, transform, collate, checked("seed", seed, 0))
-        self._share = Share(*ranks(rank, world_size), even=drop_last)
-        self._schedule = self._scheduled(self._data, shuffle=shuffle)
+        self._order, self._device = order, device_asked(device)
+        data = data_of(dataset, weights, shuffle=shuffle)
+        self._recipe = Recipe(data.indexed, transform, collate, checked("seed", seed, 0))
+        share = Share(*ranks(rank, world_size), even=drop_last)
+        self._reading = Reading(data, Cut(checked("batch_size", batch_size, 1), seed, shuffle, drop_last), share)
         self._asked = {"seed": seed, "batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
-        self._position = self._at(0)
+        self._position = self._reading.at(0)
         self._run: Iterator[Supplied] | None = None
-        self._to_go: int | None = None
-        """Batches of the steps that were asked for, and are not handed out yet."""
+        self._quota: Quota | None = None
         self._paused = False
         self._run_stack = ExitStack()
         self._stack = ExitStack()
@@ -124,16 +122,6 @@ class Feed:
         self.plan: dict[str, Any] = {}
         """The kind and number of workers, and why; empty before the first batch."""
 
-    def _scheduled(self, data: Data, *, shuffle: bool) -> Schedule | None:
-        items = data.items(self._recipe.seed, shuffle=shuffle)
-        if items is None:
-            if self._drop_last and self._share.world_size > 1:
-                raise UsageError(
-                    "drop_last with several ranks needs to know how many items there are; an iterable does not."
-                )
-            return None
-        return Schedule(items, self._batch_size, self._recipe.seed, shuffle=shuffle, drop_last=self._drop_last)
-
     def __enter__(self) -> Self:
         """Return itself."""
         return self
@@ -145,14 +133,14 @@ class Feed:
     def __repr__(self) -> str:
         """Show where it is, of what, and who works."""
         state = "closed" if self._closed else f"{self._pipeline!r}" if self._pipeline else "not started"
-        of = "" if self._schedule is None else f" of {self._position.count}"
+        of = "" if self._reading.items is None else f" of {self._position.count}"
         return f"<Feed: epoch {self._position.epoch}, {self._position.handed_out}{of} batches; {state}>"
 
     def __len__(self) -> int:
         """Return how many batches this rank gets in a whole epoch. Raises TypeError where that is not known before."""
-        if self._schedule is None:
+        if self._reading.items is None:
             raise TypeError("This feed reads an iterable: how many batches it gives is known at its end.")
-        return self._share.count(self._schedule.batches)
+        return self._reading.share.count(self._reading.batches)
 
     # ---- batches
 
@@ -161,19 +149,22 @@ class Feed:
 
         It raises ItemError and StageError, see `on_error` and `max_failures`, and what `collate` raises.
         """
+        if self._quota is not None:  # of steps that were left amid
+            self._quota = None
+            self._end_run()
         if self._run is None:
             self._begin()
         return _Loop(self._next)
 
     def epoch(self, n: int) -> Iterator[Any]:
         """Return an iterator over epoch `n`, from its first batch on."""
-        self._go_to(self._at(checked("epoch", n, 0)))
+        self._go_to(self._reading.at(checked("epoch", n, 0)))
         return iter(self)
 
     def steps(self, start: int, stop: int) -> Iterator[Any]:
         """Yield the batches of the steps from `start` to `stop` - 1, counted over all epochs from 0 on.
 
-        Workers go on over the end of an epoch: a data set that is changed between epochs needs loops over epochs.
+        Workers go on over the end of an epoch. Another loop over the feed ends this one, which then raises Closed.
         """
         size = len(self)
         if not 0 <= start <= stop or size == 0:
@@ -181,23 +172,28 @@ class Feed:
                 f"steps({start!r}, {stop!r}): give the first step, and the one behind the last, of {size} an epoch."
             )
         position = self._position
-        if (position.epoch, position.mark) != divmod(start, size) or position.done:
-            position = self._at(start // size)
+        if (position.epoch, position.handed_out) != divmod(start, size) or position.done:
+            position = self._reading.at(start // size)
             position.mark = start % size
         self._go_to(position)
         return self._steps(stop - start)
 
     def _steps(self, n: int) -> Iterator[Any]:
-        self._to_go = n
+        quota = self._quota = Quota(n)
         try:
-            while self._to_go:
-                for batch in self:
+            while quota.left:
+                if self._quota is not quota:
+                    raise Closed("Another loop over the feed has begun: it has ended these steps.")
+                if self._run is None:
+                    self._begin()
+                for batch in _Loop(self._next):
                     yield batch
-                    if not self._to_go:
+                    if not quota.left or self._quota is not quota:
                         break
         finally:
-            self._to_go = None
-            self._end_run()
+            if self._quota is quota:
+                self._quota = None
+                self._end_run()
 
     def replay(self, steps: int) -> Iterator[Any]:
         """Yield the last batch again, `steps` times, while no worker is busy: so the loop shows how fast it can be.
@@ -225,25 +221,37 @@ class Feed:
         if self._run is None:
             raise StopIteration
         self._account.asked()
-        for (position, own), made in self._run:
+        while (supplied := self._supplied()) is not None:
+            (position, own), made = supplied
             if position is not self._position:
                 self._next_epoch(position)
-            position.hand_out(own)
-            self._to_go = None if self._to_go is None else self._to_go - 1
-            self._account.count(made, self._planned())
-            if made.count:
-                self._account.returned()
-                self._last = self._dressed(made).batch if self._ship is None else self._ship.receive(made.batch)
-                return self._last
+            if self._quota is not None:
+                self._quota.left -= 1
+            self._account.count(made, self._reading.planned(position))
+            if not made.count:
+                position.hand_out(own)
+                continue
+            batch = self._dressed(made).batch if self._ship is None else self._ship.receive(made.batch)
+            position.hand_out(own)  # behind all that may raise: a state is of what the loop has got
+            self._account.returned()
+            self._last = batch
+            return batch
         self._end_run()
-        if self._to_go != 0:  # else it is the steps that are at their end
-            self._next_epoch(self._at(self._position.epoch + 1))
+        if self._quota is None or self._quota.left:  # else it is the steps that are at their end
+            self._next_epoch(self._reading.at(self._position.epoch + 1))
         raise StopIteration
 
-    def _planned(self) -> int | None:
-        """Return how many items of an epoch are this rank's; None where that is not known."""
-        whole = None if self._schedule is None else self._schedule.items
-        return None if whole is None else min(whole, self._position.count * self._batch_size)
+    def _supplied(self) -> Supplied | None:
+        """Return what comes next, None at the end. What goes wrong ends the run: the next loop begins at the mark."""
+        assert self._run is not None
+        try:
+            return next(self._run, None)
+        except BaseException as error:
+            self._end_run()
+            self._paused = not self._closed
+            if self._closed and isinstance(error, Cancelled):
+                raise Closed("The feed was closed while its loop waited for a batch.") from error
+            raise
 
     def _next_epoch(self, position: Position) -> None:
         self._account.end()
@@ -266,8 +274,7 @@ class Feed:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the feed is, as plain values (a few hundred bytes): after the last batch that the loop got."""
-        items = None if self._schedule is None else self._schedule.items
-        return {"version": VERSION, **self._asked, "items": items, **self._position.to_dict()}
+        return {"version": VERSION, **self._asked, "items": self._reading.items, **self._position.to_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Go on where a feed was when it gave `state`; with other workers, if you like.
@@ -284,7 +291,7 @@ class Feed:
                 raise UsageError(f"The state is of another feed: {'; '.join(differs)}.")
         if not states:
             raise UsageError("load_state_dict([]): there is no state in the list.")
-        self._go_to(resumed(states, self._batches(), self._share))
+        self._go_to(resumed(states, self._reading.batches, self._reading.share))
 
     def statistics(self) -> FeedStatistics:
         """Return what this epoch has taken so far: of the loop, of the workers, batches, samples and failures."""
@@ -309,15 +316,12 @@ class Feed:
 
     # ---- one epoch
 
-    def _batches(self) -> int:
-        return ENDLESS if self._schedule is None else self._schedule.batches
-
-    def _at(self, epoch: int) -> Position:
-        return Position(epoch, self._batches(), self._share)
-
     def _go_to(self, position: Position) -> None:
         self._end_run()
-        self._position = position
+        self._quota = None
+        if position is not self._position:
+            self._position = position
+            self._account.forget(position.epoch)
 
     def _begin(self) -> None:
         """Have the rest of the epoch made. Raises Closed where another thread has closed the feed meanwhile."""
@@ -332,7 +336,8 @@ class Feed:
         assert self._maker is not None
         self._account.begin(self._position.epoch)
         self._paused = False
-        tasks = self._tasks(self._position, self._to_go)
+        n = None if self._quota is None else self._quota.left
+        tasks = self._reading.tasks(self._position, n, further=self._order)
         if self._pipeline is None:
             self._run = self._run_stack.enter_context(inline(self._maker, tasks))
         else:
@@ -341,28 +346,14 @@ class Feed:
         if self._ship is not None:
             self._run = self._run_stack.enter_context(forwarded(self._run, self._sent))
 
-    def _tasks(self, position: Position, n: int | None) -> Iterator[Numbered]:
-        """Yield what is left of an epoch; of `n` batches in all, over further epochs, where order lets them be told."""
-        while True:
-            for numbered in tasks_of(self._data, self._schedule, position, self._batch_size, self._drop_last):
-                if n is not None and n <= 0:
-                    return
-                yield numbered
-                n = None if n is None else n - 1
-            if n is None or not self._order:
-                return
-            position = self._at(position.epoch + 1)
-
     def _end_run(self) -> None:
         self._run = None
         self._run_stack.close()
 
     def _start(self) -> None:
         """Find the kind and number of workers, and start them."""
-        first, n, epoch = None, None, self._position.epoch
-        if self._schedule is not None:
-            first, n = Task(epoch, 0, self._schedule.batch(epoch, 0)), self._schedule.items
-        crew = crew_of(self._recipe, first, n, self._asked_crew)
+        first = self._reading.first(self._position.epoch)
+        crew = crew_of(self._recipe, first, self._reading.items, self._asked_crew)
         if self._device is not None and self._device.startswith("cuda"):
             self._ship = Ship(TorchCuda(self._device))
         self.plan, self._maker = crew.plan, Maker(self._recipe)
@@ -371,6 +362,13 @@ class Feed:
         if crew.stage is not None:
             self._stack.enter_context(SHARING.feed(workers))
             self._pipeline = self._stack.enter_context(Pipeline([crew.stage]))
+
+
+@dataclass(slots=True)
+class Quota:
+    """Batches of the steps that were asked for, and are not handed out yet."""
+
+    left: int
 
 
 class _Loop(Iterator[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -118,6 +119,13 @@ class Maker:
 
     def sample(self, task: Task, row: int) -> Any:
         """Return one sample, its random numbers keyed by the item."""
+        known = "torch" in sys.modules
+        sample = self._drawn(task, row)
+        if self._recipe.alone and not known and "torch" in sys.modules:
+            sample = self._drawn(task, row)  # it has imported torch, whose generator was not seeded before that
+        return sample
+
+    def _drawn(self, task: Task, row: int) -> Any:
         recipe, draws = self._recipe, task.draws
         key = (recipe.seed, SAMPLE, task.epoch, draws.keys[row])
         begin(key)

@@ -72,14 +72,14 @@ def _tried(sample: Callable[[int], Any], i: int) -> bool:
     return True
 
 
-def kind_of(probe: Probe, n: int) -> tuple[str, str]:
-    """Return "thread" or "process" for an epoch of `n` items, and why."""
+def kind_of(probe: Probe, n: int | None) -> tuple[str, str]:
+    """Return "thread" or "process" for an epoch of `n` items (None: not known), and why."""
     if probe.drawn:
         return "process", f"samples draw from {' and '.join(probe.drawn)}, which threads share"
     found = f"a sample takes {probe.sample_s * 1000:.3g} ms"
     if probe.sample_s < CHEAP_S:
         return "thread", f"{found}, sending it takes longer"
-    if n * probe.sample_s < SHORT_S:
+    if n is not None and n * probe.sample_s < SHORT_S:
         return "thread", f"{found}, an epoch less than {SHORT_S:g} s"
     return "process", f"{found}, and is made outside of the loop's process"
 

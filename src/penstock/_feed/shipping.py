@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from penstock._engine.flow import RECHECK_S
 from penstock._feed.collate import in_place
-from penstock.errors import MissingDependency, UsageError
+from penstock.errors import Cancelled, MissingDependency, UsageError
 
 AHEAD = 2
 """Batches on the device before the loop asks for them."""
@@ -171,26 +171,31 @@ class _Forwarder:
     def _forward(self) -> None:
         try:
             for batch in self._batches:
-                made = self._prepare(batch)
-                with self._changed:
-                    while len(self._ready) >= self._most and not self._closed:
-                        self._changed.wait(RECHECK_S)
-                    if self._closed:
-                        return
-                    self._ready.append(made)
-                    self._changed.notify_all()
-                del made, batch
+                if self._closed:
+                    break
+                self._put(self._prepare(batch))
+                del batch
         except BaseException as error:  # noqa: BLE001 - it belongs to the loop
             self._error = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
+    def _put(self, made: Any) -> None:
+        with self._changed:
+            while len(self._ready) >= self._most and not self._closed:
+                self._changed.wait(RECHECK_S)
+            if not self._closed:
+                self._ready.append(made)
+            self._changed.notify_all()
+
     def __iter__(self) -> Iterator[Any]:
         while True:
             with self._changed:
-                while not self._ready and not self._ended:
+                while not self._ready and not self._ended and not self._closed:
                     self._changed.wait(RECHECK_S)
+                if self._closed:
+                    raise Cancelled("It was closed while batches were on their way to the device.")
                 if not self._ready:
                     break
                 made = self._ready.popleft()

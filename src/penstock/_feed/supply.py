@@ -10,54 +10,13 @@ from penstock._contracts import Failure
 from penstock._engine.gate import Chunk
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import Window
-from penstock._feed.data import Data
-from penstock._feed.making import Made, Maker, Task
-from penstock._feed.position import Position
-from penstock._feed.schedule import Draws, Schedule
-from penstock.errors import StageError, UsageError
+from penstock._feed.making import Made, Maker
+from penstock._feed.reading import Numbered, Place
+from penstock.errors import StageError
 
-Place = tuple[Position, int]
-"""Which of this rank's batches of which epoch."""
-Numbered = tuple[Place, Task]
 Supplied = tuple[Place, Made]
 AHEAD = 2
 """Batches that wait for the loop, for each worker, and as many more."""
-
-
-def tasks_of(
-    data: Data, schedule: Schedule | None, position: Position, batch_size: int, drop_last: bool
-) -> Iterator[Numbered]:
-    """Yield what is left for this rank of the epoch, in order."""
-    left = position.left()
-    if schedule is not None:
-        for own in left:
-            number = position.number(own)
-            yield (position, own), Task(position.epoch, number, schedule.batch(position.epoch, number))
-        return
-    assert data.iterable is not None
-    yield from _read(iter(data.iterable), left, position, batch_size, drop_last)
-
-
-def _read(
-    items: Iterator[object], left: Iterable[int], position: Position, size: int, drop_last: bool
-) -> Iterator[Numbered]:
-    """Yield the batches of an iterable; those of others, and those that were handed out, are read and passed over."""
-    at = 0
-    for own in left:
-        number = position.number(own)
-        skipped = (number - at) * size
-        next(islice(items, skipped, skipped), None)
-        values = list(islice(items, size))
-        at = number + 1
-        if not values and own == 0 and position.epoch > 0:
-            raise UsageError(
-                f"The iterable gave nothing in epoch {position.epoch}: it can be read once only. Give something that "
-                "gives a new iterator each time."
-            )
-        if not values or (drop_last and len(values) < size):
-            return
-        places = list(range(number * size, number * size + len(values)))
-        yield (position, own), Task(position.epoch, number, Draws(places, places), values)
 
 
 @contextmanager
