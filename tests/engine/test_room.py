@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 import penstock
-from penstock._engine.room import ROOM
+from penstock._engine.room import ALIGN, ROOM
 
 
 def test_outside_of_a_worker_process_it_is_a_plain_array() -> None:
     array = penstock.empty((3, 4), "uint8")
     assert array.shape == (3, 4)
     assert array.dtype == np.uint8
-    assert array.base is None
+    assert array.flags.writeable
+    assert array.flags.c_contiguous
+    assert array.ctypes.data % ALIGN == 0
+    assert penstock.empty(3, object).tolist() == [None] * 3
     assert penstock.empty(5).shape == (5,)
 
 
