@@ -35,8 +35,7 @@ class Account:
         """Begin an epoch, or go on with it after an interruption, which is nobody's time."""
         self._returned = None
         if self.statistics.epoch != epoch:
-            self.statistics = self.statistics.begun(epoch)
-            self.failures = []
+            self.forget(epoch)
 
     def forget(self, epoch: int) -> None:
         """Begin an epoch from anywhere: what was counted of it before counts no more."""

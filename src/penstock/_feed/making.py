@@ -34,6 +34,23 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class BadItem:
+    """An item that gave no sample: its index in the data set (in `which` of several), and why, with the traceback."""
+
+    epoch: int
+    item: int
+    type: str
+    message: str
+    traceback: str = ""
+    which: int | None = None
+
+    def __str__(self) -> str:
+        """Say which and why in a line."""
+        of = "" if self.which is None else f" of data set {self.which}"
+        return f"item {self.item}{of}: {self.type}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One batch to make. `values`: the items themselves, where they come from an iterable."""
 
@@ -49,22 +66,10 @@ class Task:
         part = Draws([draws.items[row] for row in rows], [draws.keys[row] for row in rows], which)
         return Task(self.epoch, self.number, part, None if self.values is None else [self.values[row] for row in rows])
 
-
-@dataclass(frozen=True, slots=True)
-class BadItem:
-    """An item that gave no sample: its index in the data set (in `which` of several), and why, with the traceback."""
-
-    epoch: int
-    item: int
-    type: str
-    message: str
-    traceback: str = ""
-    which: int | None = None
-
-    def __str__(self) -> str:
-        """Say which and why in a line."""
-        of = "" if self.which is None else f" of data set {self.which}"
-        return f"item {self.item}{of}: {self.type}: {self.message}"
+    def bad(self, row: int, kind: str, message: str, frames: str = "") -> BadItem:
+        """Return one of its items as one that gave no sample."""
+        which = None if self.draws.which is None else self.draws.which[row]
+        return BadItem(self.epoch, self.draws.items[row], kind, message, frames, which)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +163,12 @@ class Maker:
 
 
 def _bad(task: Task, row: int, error: Exception) -> BadItem:
-    draws = task.draws
     try:
         message = str(error) or repr(error)
     except Exception as caught:  # noqa: BLE001 - an error that cannot be shown costs its item, not the batch
         message = f"(no message: {type(caught).__name__})"
     frames = "".join(traceback.format_tb(error.__traceback__)[1:][-SHOWN_FRAMES:])
-    which = None if draws.which is None else draws.which[row]
-    return BadItem(task.epoch, draws.items[row], type(error).__name__, message, frames, which)
+    return task.bad(row, type(error).__name__, message, frames)
 
 
 @contextmanager

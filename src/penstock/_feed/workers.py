@@ -12,7 +12,7 @@ from penstock._contracts import Failure
 from penstock._engine.child import Duty
 from penstock._engine.processes import Apart, Order, bound
 from penstock._engine.step import Stage, Step
-from penstock._feed.making import BadItem, Made, Maker, Recipe, Task, made_by
+from penstock._feed.making import Made, Maker, Recipe, Task, made_by
 from penstock._feed.sharing import SHARING
 
 NAME = "sample"
@@ -76,13 +76,9 @@ def made(apart: Apart, task: Task) -> Any:
     (answer,) = apart.each([task.only([row for row in rows if row not in dead])])
     if not isinstance(answer, Made):
         return answer
-    return replace(answer, bad=[*answer.bad, *(_bad(task, row, alone[row]) for row in dead)])
+    named = [task.bad(row, alone[row].type, alone[row].message) for row in dead]
+    return replace(answer, bad=[*answer.bad, *named])
 
 
 def _died(answer: Any) -> bool:
     return type(answer) is Failure and answer.type == "WorkerDied"
-
-
-def _bad(task: Task, row: int, failure: Failure) -> BadItem:
-    which = None if task.draws.which is None else task.draws.which[row]
-    return BadItem(task.epoch, task.draws.items[row], failure.type, failure.message, which=which)
