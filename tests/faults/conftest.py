@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -56,3 +57,20 @@ def record() -> Callable[[Outcome], None]:
 def outcome() -> type[Outcome]:
     """Return the class, for test modules cannot import from here."""
     return Outcome
+
+
+@pytest.fixture
+def gone() -> Callable[[int, float], bool]:
+    """Return gone(pid, timeout_s): whether a process has ended, in that time at most."""
+
+    def ended(pid: int, timeout_s: float) -> bool:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([descriptor], [], [], timeout_s)[0])
+        finally:
+            os.close(descriptor)
+
+    return ended

@@ -87,21 +87,10 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def gone(pid: int, timeout_s: float = 5.0) -> bool:
-    import select
-
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], timeout_s)[0])
-    finally:
-        os.close(descriptor)
-
-
 @pytest.mark.timeout(600)
-def test_kill_9_of_the_parent_at_random_instants(tmp_path: Path, times: Any, record: Any, outcome: Any) -> None:
+def test_kill_9_of_the_parent_at_random_instants(
+    gone: Any, tmp_path: Path, times: Any, record: Any, outcome: Any
+) -> None:
     """Killed until it is done, over and over: each time the same command goes on, and its processes are gone."""
     chance, kills, wanted, jobs, left, calls = random.Random(0), 0, times(3, 100), 0, 0, 0
     found = {"lost": 0, "doubled": 0}
@@ -119,7 +108,7 @@ def test_kill_9_of_the_parent_at_random_instants(tmp_path: Path, times: Any, rec
                     run.kill()
                     run.wait(10)
                     kills += 1
-                    left += sum(not gone(pid) for pid in pids)
+                    left += sum(not gone(pid, 5.0) for pid in pids)
         assert code == 0
         ids = [line["id"] for line in records(out)]
         found["lost"] += ITEMS - len(set(ids))

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -222,18 +221,7 @@ def program(how: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], l
             found.kill()
 
 
-def gone(pid: int, timeout_s: float) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], timeout_s)[0])
-    finally:
-        os.close(descriptor)
-
-
-def test_a_killed_parent_leaves_no_process(times: Any, record: Any, outcome: Any) -> None:
+def test_a_killed_parent_leaves_no_process(gone: Any, times: Any, record: Any, outcome: Any) -> None:
     """Whether they wait for work, are at work, or hold the interpreter lock in native code."""
     n, left, worst_s = times(1, 10), 0, 0.0
     shared = set(os.listdir("/dev/shm"))
@@ -250,7 +238,7 @@ def test_a_killed_parent_leaves_no_process(times: Any, record: Any, outcome: Any
     record(outcome(fault, 3 * n, ended, left_over=left, report_s=round(worst_s, 2)))
 
 
-def test_ctrl_c_prints_nothing_from_the_workers() -> None:
+def test_ctrl_c_prints_nothing_from_the_workers(gone: Any) -> None:
     """It goes to all of the terminal's process group, and one sends it to the workers too."""
     with program("hang", start_new_session=True, stderr=subprocess.PIPE) as (parent, pids):
         for pid in pids:
