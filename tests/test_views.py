@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock
-from penstock import InputSpec, OutputSpec, Spec, View
+from penstock import InputSpec, OutputSpec, Spec, View, _preprocess
 from penstock._views import merged, scaled, turned, undone
 from penstock.errors import ItemError, SpecError, UsageError
 
@@ -92,6 +92,26 @@ def test_a_dense_answer_lies_where_the_picture_does(tmp_path: Path) -> None:
     assert found["mean"] == pytest.approx([50.0], rel=1e-3)
     assert max(batches) == 16  # the views of both items in one batch of 18 rows: sixteen are of one size
     assert sum(batches) == 18
+
+
+def test_a_picture_is_scaled_once_for_all_views_of_a_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling is most of the work of a view."""
+    scalings: list[int] = []
+
+    def counted(spec: InputSpec) -> Any:
+        prepare = _preprocess.prepare.make(spec)
+
+        def one(picture: Any) -> Any:
+            scalings.append(len(picture))
+            return prepare(picture)
+
+        return one
+
+    monkeypatch.setattr(_preprocess, "make", counted)
+    all_views = [View(scale, flip, rotate) for scale in (1.0, 2.0) for flip in (False, True) for rotate in (0, 90)]
+    with penstock.Session(penstock.Augment(where_it_is_bright, all_views), spec=AS_IS, batch=8) as session:
+        list(session.map([np.zeros((16, 16, 3), np.uint8)]))
+    assert scalings == [16, 16]
 
 
 def test_results_belong_to_items_whatever_the_batch(tmp_path: Path) -> None:

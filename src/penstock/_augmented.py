@@ -61,10 +61,25 @@ class Augmented:
         ]
 
     def _views(self) -> Callable[[Any], tuple[Any, ...]]:
-        from penstock._preprocess import make
+        from penstock._preprocess import make, turns_with
 
-        pairs = [(view, make(spec)) for view, spec in zip(self._augment.views, self._inputs, strict=True)]
-        return lambda picture: tuple(prepare(turned(picture, view)) for view, prepare in pairs)
+        views = list(self._augment.views)
+        inputs = {view.scale: (spec, make(spec)) for view, spec in zip(views, self._inputs, strict=True)}
+
+        def seen(picture: Any) -> tuple[Any, ...]:
+            upright: dict[float, Any] = {}  # scaled once for all views of a scale, for that is most of the work
+
+            def one(view: View) -> Any:
+                spec, prepare = inputs[view.scale]
+                if not turns_with(spec, picture.shape, quarter=view.rotate in (90, 270)):
+                    return prepare(turned(picture, view))
+                if view.scale not in upright:
+                    upright[view.scale] = prepare(picture)
+                return turned(upright[view.scale], view)
+
+            return tuple(one(view) for view in views)
+
+        return seen
 
     def _shrink_to(self) -> int | None:
         from penstock._preprocess import shrink_to

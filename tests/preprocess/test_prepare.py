@@ -11,12 +11,13 @@ from PIL import Image
 from penstock._decode import decode
 from penstock._models.normalise import normalised
 from penstock._postprocess import make as make_output
-from penstock._preprocess import make, shrink_to
+from penstock._preprocess import make, shrink_to, turns_with
 from penstock._spec import InputSpec, find_spec, resolve
 from penstock.errors import ItemError, SpecError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 AS_IS = {"size": (40, 60), "resize": "stretch"}
+FREE_WIDTH = {"size": None, "keep_aspect_height": 16, "resize": None}
 
 
 def spec(**fields: Any) -> InputSpec:
@@ -46,6 +47,34 @@ def test_a_photo_of_the_size_of_the_crop_is_scaled_all_the_same() -> None:
     found = make(cropped)(pixels)
     assert found.shape == (40, 40, 3)
     assert found[1].max() < 255  # what was the edge lies outside
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": (20, 20)},
+        {"size": (20, 30)},
+        {"size": (24, 24), "resize": "pad"},
+        {"size": (24, 24), "resize": "short_side", "short_side": 28, "crop": "center"},
+        FREE_WIDTH,
+        {"size": None, "resize": "short_side", "short_side": 16},
+    ],
+)
+def test_turned_behind_the_preparation_a_picture_is_what_it_is_turned_before(
+    fields: dict[str, Any], quarters: int
+) -> None:
+    smooth = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
+    wanted = spec(**fields)
+    before = make(wanted)(np.ascontiguousarray(np.rot90(smooth, quarters)))
+    behind = np.rot90(make(wanted)(smooth), quarters)
+    assert turns_with(wanted, smooth.shape, quarter=quarters % 2 == 1) == (before.shape == behind.shape)
+    if before.shape == behind.shape:
+        assert np.abs(before.astype(int) - behind).max() <= 12  # half a pixel, where the margins are odd
+
+
+def test_what_is_filled_up_on_one_side_is_turned_before() -> None:
+    assert not turns_with(spec(**FREE_WIDTH, pad_to_multiple_of=32), (40, 60, 3), quarter=False)
 
 
 def test_pad_fills_with_its_value() -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from penstock._preprocess.prepare import filled, make, shrink_to
+from penstock._preprocess.prepare import filled, make, shrink_to, turns_with
 
-__all__ = ["filled", "make", "shrink_to"]
+__all__ = ["filled", "make", "shrink_to", "turns_with"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,18 @@ def shrink_to(spec: InputSpec) -> int | None:
     sides = [spec.keep_aspect_height, short_side_of(spec), *(spec.size or ())]
     wanted = max((side for side in sides if side is not None), default=None)
     return math.ceil(wanted * _SHRINK_MARGIN) if wanted is not None and spec.antialias else None
+
+
+def turns_with(spec: InputSpec, shape: Sequence[int], *, quarter: bool) -> bool:
+    """Tell whether a picture of `shape` (height, width, ...) may be turned behind the model's preparation as well.
+
+    It may be mirrored and turned by halves wherever nothing is filled up on one side, by quarters (`quarter`) where its
+    input then has the shape that the turned picture's would have.
+    """
+    if spec.pad_to_multiple_of:
+        return False
+    height, width = shape[:2]
+    return not quarter or geometry_of(spec, width, height).field == geometry_of(spec, height, width).field[::-1]
 
 
 def _check(pixels: Any, channels: int) -> None:
