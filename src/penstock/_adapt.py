@@ -177,16 +177,17 @@ class Recipe:
         found = {**(choices or {}), **chosen.choices}
         if bool(found.get("padded_to")) != padded:  # what was tried on them so far was decided with both
             items = probes(self.before(not padded), entries, CHECKED)
-        model, memory = replicated(chosen.model, self._places, items, chosen.batch_size)
+        places = self._places(found.get("settings", {}))
+        model, memory = replicated(chosen.model, places, items, chosen.batch_size)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
         return Loaded(model, memory, chosen.batch_size, found, tuple(chosen.measurements), agreement)
 
-    @property
-    def _places(self) -> Places:
+    def _places(self, settings: Mapping[str, Any]) -> Places:
+        """Return where the model is to run: with replicas="auto" in the copies that its `settings` were chosen with."""
         from penstock._models.replicas import Places
 
         r = self.request
-        return Places(r.devices, None if r.replicas == "auto" else r.replicas, self.threads)
+        return Places(r.devices, settings.get("copies") if r.replicas == "auto" else r.replicas, self.threads)
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
@@ -199,7 +200,7 @@ class Recipe:
             batch=r.batching.max_size,
             exact=(choices or {}).get("safety", r.batching.safety) == "exact",
             padding=self._padding() if choices is None else None,
-            replicas=1 if r.replicas == "auto" else r.replicas,
+            replicas=1 if len(r.devices) > 1 and r.replicas == "auto" else r.replicas,
         )
         if r.keras:
             from penstock._models.keras_choose import choose_keras
@@ -243,7 +244,7 @@ class Recipe:
         model = callable_model(self.request.model, spec, "cpu" if device == "auto" else device, concurrency)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        copies, memory = replicated(model, self._places, [], size)  # no probes: a callable sees each item once
+        copies, memory = replicated(model, self._places({}), [], size)  # no probes: a callable sees each item once
         padded_to = None if spec is None else spec.pad_to_multiple_of  # not tried either
         found = {"runtime": "python", "batch": size} | ({"padded_to": padded_to} if padded_to else {})
         return Loaded(copies, memory, size, found)

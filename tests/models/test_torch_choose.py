@@ -25,6 +25,7 @@ Module: Any = torch.nn.Module
 
 SPEC = InputSpec(size=(32, 32), resize="stretch", mean=(120.0,), std=(60.0,))
 Pictures = Callable[..., list[Any]]
+WAYS = {("concurrent", 1, 1), ("one_at_a_time", 2, 1), ("one_at_a_time", 1, 2)}
 
 
 def choose_torch(options: Torch, spec: InputSpec | None, items: list[Any], wanted: Wanted) -> Chosen:
@@ -48,12 +49,12 @@ def test_a_choice_is_measured_right_and_stored(nets: Any, pictures: Pictures) ->
     json.dumps([chosen.choices, chosen.measurements])
     settings = chosen.choices["settings"]
     assert chosen.choices["runtime"] == "torch"
-    assert (settings["concurrency"], settings["intra_threads"]) in {("concurrent", 1), ("one_at_a_time", 2)}
+    assert {(settings["concurrency"], settings["intra_threads"], settings.get("copies", 1))} <= WAYS
     assert chosen.model.concurrency == settings["concurrency"]
     assert chosen.agreement is not None
     assert chosen.agreement.max_rel <= 1e-4
-    ways = {(m["settings"]["concurrency"], m["settings"]["intra_threads"]) for m in chosen.measurements}
-    assert ways == {("concurrent", 1), ("one_at_a_time", 2)}
+    tried = [m["settings"] for m in chosen.measurements]
+    assert {(one["concurrency"], one["intra_threads"], one.get("copies", 1)) for one in tried} == WAYS
     assert {m["batch"] for m in chosen.measurements} == {1, 2, 4, 8}
     assert [m["verdict"] for m in chosen.measurements].count("chosen") == 1
     chosen.model.close()
@@ -85,9 +86,10 @@ def test_what_differs_from_the_stored_choice_is_refused(nets: Any, pictures: Pic
 def test_a_net_that_writes_to_itself_is_called_by_one_thread_and_the_plan_says_why(
     nets: Any, pictures: Pictures
 ) -> None:
-    chosen = choose_torch(Torch(nets.make_remembering(), device="cpu"), SPEC, pictures(4), Wanted(2))
+    chosen = choose_torch(Torch(nets.make_remembering(), device="cpu"), SPEC, pictures(4), Wanted(2, replicas=1))
     assert chosen.model.concurrency == "one_at_a_time"
     assert chosen.choices["settings"]["intra_threads"] == 2
+    assert "copies" not in str(chosen.measurements)
     assert "writes to itself (last)" in chosen.choices["settings"]["why"]
     stored = json.loads(json.dumps(chosen.choices))
     again = load_torch_as(Torch(nets.make_remembering()), SPEC, stored, pictures(4), 2)

@@ -28,7 +28,7 @@ class Wanted:
     """What was asked of a choice: the calling threads there will be, and what is not left to it.
 
     `exact`: a batch counts only where its items get the answers they get alone. `padding`: what the spec allows.
-    `replicas`: copies that there will be of a model which bears one thread only.
+    `replicas`: copies that there will be of a model which bears one thread only, or "auto".
     """
 
     threads: int
@@ -37,7 +37,7 @@ class Wanted:
     batch: int | Auto = "auto"
     exact: bool = True
     padding: Padding | None = None
-    replicas: int = 1
+    replicas: int | Auto = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How a torch model is called here: threads that share it or one thread with torch's own behind it, and what batch."""
+"""How a torch model is called: shared by threads, by one with torch's own behind it, or a copy each; in what batch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from penstock._models.checking import Truth, truth_by
 from penstock._models.choose import Choice, Chosen, Wanted
 from penstock._models.padding import Padding
 from penstock._models.torch_checks import why_alone
+from penstock._models.torch_copies import Copies, remembers
 from penstock._models.torch_model import RUNTIME, TorchModel, version
 from penstock._models.torch_net import Net, TorchSource
 from penstock._spec import InputSpec
-from penstock.errors import LedgerError, UsageError
+from penstock.errors import LedgerError, ModelError, UsageError
 
 ALONE = "one_at_a_time"
 _PLAIN = {"concurrency": ALONE, "intra_threads": 1}
@@ -29,9 +30,10 @@ class TorchCandidate:
     settings: dict[str, Any] = field(default_factory=dict)
     runtime: str = RUNTIME
 
-    def load(self, source: Net, spec: InputSpec | None) -> TorchModel:
-        """Return the model; the net is shared, not loaded again."""
-        return TorchModel(source, spec, self.settings)
+    def load(self, source: Net, spec: InputSpec | None) -> TorchModel | Copies:
+        """Return the model; the net is shared, not loaded again, but for further copies. Raises as `Copies` does."""
+        model, copies = TorchModel(source, spec, self.settings), self.settings.get("copies", 1)
+        return model if copies == 1 else Copies(model, copies)
 
     def __str__(self) -> str:
         """Show it as in messages and plans."""
@@ -44,8 +46,10 @@ def choose_torch(source: TorchSource, spec: InputSpec | None, items: Sequence[An
 
     `items` as the model will get them. The reference is the same model in float32, not compiled, called item by item
     in one thread. A model that cannot be called by several threads at once (see `torch_checks.why_alone`) gets one
-    thread, with the budget's threads inside torch: no weights are copied, and what it remembers from call to call,
-    it remembers as in a plain loop. Its reason is in the settings. Random answers cannot be compared: batch 1.
+    thread, with the budget's threads inside torch; its reason is in the settings. On a CPU, where the number of
+    replicas is left open, a copy for each thread is timed too, and taken where it is faster by more than can be
+    mistaken: but never of a net whose answers depend on what it was asked before, which remembers as in a plain loop.
+    Random answers cannot be compared: batch 1.
 
     Raises UsageError or ModelError where the model cannot be loaded, or no way to call it is right.
     """
@@ -61,7 +65,8 @@ def choose_torch(source: TorchSource, spec: InputSpec | None, items: Sequence[An
             chosen = choice.take(TorchCandidate(net.precision, _alone(net, wanted, why)))
         else:
             choice = Choice(net, spec, wanted, truth)
-            choice.load(_candidates(net, wanted, why_alone(net, spec, truth)))
+            reason = why_alone(net, spec, truth)
+            choice.load([*_candidates(net, wanted, reason), *_copies(net, spec, truth, wanted, reason)])
             chosen = choice.fastest()
     except BaseException:
         net.close()
@@ -98,6 +103,9 @@ def load_torch_as(
 
 def _owning(chosen: Chosen, net: Net) -> Chosen:
     model: Any = chosen.model
+    if isinstance(model, Copies):  # those of the run are made with the plan for the memory
+        model = model.alone()
+        chosen = dataclasses.replace(chosen, model=model)
     model.close_net = net.close
     model.seal()
     chosen.choices["source"] = net.source
@@ -109,14 +117,30 @@ def _candidates(net: Net, wanted: Wanted, why: str | None) -> list[TorchCandidat
     if why is not None or wanted.threads == 1:
         return [alone]
     shared = TorchCandidate(net.precision, {"concurrency": "concurrent", "intra_threads": 1, "device": net.device})
-    if wanted.replicas > 1:
+    if wanted.replicas not in ("auto", 1):
         return [shared]  # several callers were asked for, and they need no copies
     # Of equals the earlier one is taken: on a GPU one thread that feeds it is the simpler thing.
     return [shared, alone] if net.device == "cpu" else [alone, shared]
 
 
+def _copies(net: Net, spec: InputSpec | None, truth: Truth, wanted: Wanted, why: str | None) -> list[TorchCandidate]:
+    """Return the way with a copy for each thread, where it may be tried. It comes last: of equals the others are taken.
+
+    Only on a CPU: on a GPU the copies would share it, and nobody has measured that they gain anything there.
+    """
+    if wanted.replicas != "auto" or wanted.threads == 1 or net.device != "cpu" or net.compiled:
+        return []
+    settings = {"concurrency": ALONE, "intra_threads": 1, "device": net.device, "copies": wanted.threads}
+    candidate = TorchCandidate(net.precision, settings if why is None else settings | {"why": why})
+    try:
+        return [] if why is not None and remembers(net, spec, truth) else [candidate]
+    except ModelError:
+        return [candidate]  # it cannot be copied: loading it fails for the same reason, which the plan then says
+
+
 def _alone(net: Net, wanted: Wanted, why: str | None) -> dict[str, Any]:
-    threads = max(1, wanted.threads // wanted.replicas) if net.device == "cpu" else 1
+    replicas = 1 if wanted.replicas == "auto" else wanted.replicas
+    threads = max(1, wanted.threads // replicas) if net.device == "cpu" else 1
     settings = {"concurrency": ALONE, "intra_threads": threads, "device": net.device}
     return settings if why is None else settings | {"why": why}
 
