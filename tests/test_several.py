@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import penstock
-from penstock import errors
+from penstock import InputSpec, Spec, errors
 from penstock._job import job_folder
 
 WAIT_S = 20.0
@@ -212,3 +213,38 @@ def test_model_files_share_one_decode_and_are_fused(tmp_path: Path, shared_data:
         for one, other in zip(alone, (row["output"][name]["top"] for row in rows), strict=True):
             assert [entry["index"] for entry in one] == [entry["index"] for entry in other]
             assert [entry["score"] for entry in one] == pytest.approx([entry["score"] for entry in other], abs=0.02)
+
+
+def test_models_that_take_the_same_input_have_it_made_once(tmp_path: Path, shared_data: Path) -> None:
+    file = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx"
+    other = shared_data / "models" / "mobilenet_v1_0.75_192_quant.onnx"  # takes smaller pictures
+    photos = sorted(map(str, (shared_data / "photos" / "flowers").glob("*/*.jpg")))[::100]
+    (tmp_path / "photos.csv").write_text("path\n" + "\n".join(photos))
+    spec = Spec(InputSpec(size=(224, 224), resize="stretch", mean=(127.5,), std=(127.5,)))
+
+    def prepared(name: str, models: dict[str, Any], **options: Any) -> dict[str, int]:
+        report = penstock.run(tmp_path / "photos.csv", models, out=tmp_path / name, batch=1, **options)
+        assert report.done == 5
+        return {step.name: step.items for step in report.stages if "preprocess" in step.name}
+
+    assert prepared("alike.jsonl", {"a": file, "b": file}, preset="inception") == {"preprocess": 5}
+    for row in lines(tmp_path / "alike.jsonl"):
+        assert row["output"]["a"] == row["output"]["b"]
+    assert prepared("others.jsonl", {"a": file, "b": other}, preset="inception") == {
+        "a: preprocess": 5,
+        "b: preprocess": 5,
+    }
+
+    def writes(batch: Any) -> list[int]:
+        for values in batch:
+            values[...] = 0
+        return [0] * len(batch)
+
+    def last(batch: Any) -> list[float]:
+        return [float(np.abs(values).max()) for values in batch]
+
+    assert prepared("own.jsonl", {"writes": writes, "last": last}, spec=spec) == {
+        "writes: preprocess": 5,
+        "last: preprocess": 5,
+    }
+    assert all(row["output"]["last"] > 0 for row in lines(tmp_path / "own.jsonl"))

@@ -15,7 +15,7 @@ from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Workers
 from penstock._plan import Part
 from penstock._request import Request, model_file, torch_source
-from penstock._spec import OutputSpec, Spec, find_spec, resolve, spec_beside
+from penstock._spec import InputSpec, OutputSpec, Spec, find_spec, resolve, spec_beside
 from penstock.errors import LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Recipe:
         self.request = request
         self._positional = positional
         self._file = model_file(request)
-        self._calls = self._file is None and request.torch is None and not request.keras
+        self.calls = self._file is None and request.torch is None and not request.keras
         self.spec = self._find_spec()
         if self.spec is not None and not pads:
             self.spec = replace(self.spec, input=replace(self.spec.input, pad_to_multiple_of=None))
@@ -56,7 +56,7 @@ class Recipe:
     def _find_spec(self) -> Spec | None:
         r = self.request
         said = r.spec is not None or r.preset is not None
-        if self._calls and not said:
+        if self.calls and not said:
             if r.labels is not None or r.top_k is not None:
                 raise UsageError("labels and top_k belong to a spec; give spec= or preset= too, or leave them out.")
             return None
@@ -135,12 +135,18 @@ class Recipe:
 
     def preparing(self, padded: bool) -> list[Part]:
         """Return the steps that make the model's input of what was read."""
-        if self.spec is None:
+        spec = self.input_of(padded)
+        if spec is None:
             return []
         from penstock._preprocess import make
 
-        spec = self.spec.input if padded else replace(self.spec.input, pad_to_multiple_of=None)
         return [Part(Step.of("preprocess", make(spec)))]
+
+    def input_of(self, padded: bool) -> InputSpec | None:
+        """Return how the model's input is made of what was read; None: it is what was read."""
+        if self.spec is None or padded:
+            return None if self.spec is None else self.spec.input
+        return replace(self.spec.input, pad_to_multiple_of=None)
 
     @property
     def shrink_to(self) -> int | None:
@@ -167,7 +173,7 @@ class Recipe:
         Raises ModelError where no candidate answers like the reference, UsageError where a choice is not installed.
         """
         self._refuse_other_choices(choices or {})
-        if self._calls:
+        if self.calls:
             return self._load_callable(choices or {})
         from penstock._models.replicas import replicated
 
@@ -273,7 +279,7 @@ class Recipe:
 
     def interpreting(self, output: OutputSpec) -> list[Part]:
         """Return the step that makes an output of a row; a callable's row is kept as it is."""
-        if self._calls and output.task == "raw":
+        if self.calls and output.task == "raw":
             return []
         from penstock._postprocess import make
 

@@ -85,9 +85,12 @@ class Several:
         return self._first.threads
 
     def _parts(self, members: Mapping[str, Loaded], earlier: Earlier) -> list[Part]:
-        parts = [*self._first.reading(self._shrink_to()), Part(forked(self.names, earlier))]
+        alike = self._prepared_alike(members)
+        shared = self._first.preparing(members[self.names[0]].padded) if alike else []
+        parts = [*self._first.reading(self._shrink_to()), *shared, Part(forked(self.names, earlier))]
         for name, recipe in self._recipes.items():
-            own = [*recipe.preparing(members[name].padded), recipe.model_part(members[name]), *self._behind(recipe)]
+            preparing = [] if alike else recipe.preparing(members[name].padded)
+            own = [*preparing, recipe.model_part(members[name]), *self._behind(recipe)]
             parts.extend(replace(part, step=within(name, part.step), branch=name) for part in own)
         parts.append(Part(Step.of("join", joined if self._partial else required)))
         if self._ensemble is not None:
@@ -95,6 +98,11 @@ class Several:
             if self._means:  # of scores already, see `_behind`
                 parts.extend(self._first.interpreting(of_scores(self._first.output)))
         return [*parts, *self._post]
+
+    def _prepared_alike(self, members: Mapping[str, Loaded]) -> bool:
+        """Tell whether all models take the same input, which is then made once; a callable might write to its own."""
+        inputs = {recipe.input_of(members[name].padded) for name, recipe in self._recipes.items()}
+        return len(inputs) == 1 and not any(recipe.calls for recipe in self._recipes.values())
 
     @property
     def _means(self) -> bool:
