@@ -116,7 +116,7 @@ def _candidates(net: Net, wanted: Wanted, why: str | None) -> list[TorchCandidat
 
 
 def _alone(net: Net, wanted: Wanted, why: str | None) -> dict[str, Any]:
-    threads = max(1, wanted.threads // wanted.replicas) if net.device == "cpu" else 1
+    threads = max(1, (wanted.inside or wanted.threads) // wanted.replicas) if net.device == "cpu" else 1
     settings = {"concurrency": ALONE, "intra_threads": threads, "device": net.device}
     return settings if why is None else settings | {"why": why}
 
