@@ -8,11 +8,11 @@ PINNED := pyproject.toml constraints.txt
 # What is installed, by a stamp inside the environment: gone with it, and older than a changed pin.
 FOR_DEMO := $(VENV)/.penstock-demo
 FOR_TEST := $(VENV)/.penstock-test
-
+FOR_DOCS := $(VENV)/.penstock-docs
 FOR_BENCH := $(VENV)/.penstock-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check format bench clean
+.PHONY: help demo test faults check format docs bench clean
 
 help:
 	@echo "make demo    render 1,000 lines of text, read them with a real model, print the accuracy and the rate"
@@ -20,6 +20,7 @@ help:
 	@echo "make faults  break everything that can break, often, and write the table in docs/reliability.md: < 15 minutes"
 	@echo "make check   format, lint, types, and the rules of the house"
 	@echo "make format  put the format right"
+	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
 	@echo "make bench   every benchmark with its rivals: about two hours, on a machine that does nothing else"
 	@echo "make clean   remove everything these commands made, .venv included"
 
@@ -45,6 +46,11 @@ format: $(FOR_TEST)
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
+docs: $(FOR_DOCS)
+	$(VENV)/bin/python docs/assemble.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@echo "python3 -m http.server --directory build/site    shows it, with its search; build/site/index.html without"
+
 bench: $(FOR_BENCH)
 	for name in overhead folder torch_folder origins several devices session feed accuracy memory kill transport faults; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/folder.py --bf16
@@ -67,8 +73,12 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 	@touch $@
 
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
-	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,keras-backends,dev]'
-	@touch $(FOR_DEMO) $@
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,keras-backends,dev,docs]'
+	@touch $(FOR_DEMO) $(FOR_DOCS) $@
+
+$(FOR_DOCS): $(PINNED) | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 $(FOR_BENCH): $(PINNED) | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'

@@ -18,17 +18,22 @@ from penstock._devices import (
     memory_budget,
     memory_use,
     parse_cfs,
-    parse_cgroups,
     parse_cpu_max,
     parse_memory_limit,
     parse_memory_use,
 )
 
 GIB = 1 << 30
+HYBRID = """\
+30 23 0:27 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw
+31 30 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:10 - cgroup cgroup rw,cpu,cpuacct
+32 30 0:29 / /sys/fs/cgroup/memory rw,relatime shared:11 - cgroup cgroup rw,memory
+"""
+"""Where the trees of these tests are mounted; layouts as others have them are in test_cgroups.py."""
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
+    for name, text in {"proc/self/mountinfo": HYBRID, **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
@@ -55,14 +60,6 @@ def test_memory_limit() -> None:
     assert parse_memory_limit(None) is None
 
 
-def test_cgroups_of_a_hybrid_machine() -> None:
-    text = "4:memory:/job/a:b\n1:cpu,cpuacct:/job\n2:name=systemd:/\n0::/user.slice\n"
-    paths = parse_cgroups(text)
-    assert paths["memory"] == "/job/a:b"  # a colon in the path is part of it
-    assert paths["cpu"] == paths["cpuacct"] == "/job"
-    assert paths[""] == "/user.slice"
-
-
 def test_the_smallest_quota_of_all_ancestors_counts(tmp_path: Path) -> None:
     plant(
         tmp_path,
@@ -74,24 +71,6 @@ def test_the_smallest_quota_of_all_ancestors_counts(tmp_path: Path) -> None:
         },
     )
     assert cpu_quota(tmp_path) == 1.5
-
-
-def test_a_v1_quota_is_found_below_both_mount_names(tmp_path: Path) -> None:
-    for mount in ("cpu", "cpu,cpuacct"):
-        root = plant(
-            tmp_path / mount.replace(",", "-"),
-            {
-                "proc/self/cgroup": "1:cpu,cpuacct:/job\n",
-                f"sys/fs/cgroup/{mount}/job/cpu.cfs_quota_us": "300000",
-                f"sys/fs/cgroup/{mount}/job/cpu.cfs_period_us": "100000",
-            },
-        )
-        assert cpu_quota(root) == 3.0
-
-
-def test_a_host_path_inside_a_container_still_finds_the_limit_at_the_mount(tmp_path: Path) -> None:
-    plant(tmp_path, {"proc/self/cgroup": "0::/docker/0123\n", "sys/fs/cgroup/cpu.max": "100000 100000"})
-    assert cpu_quota(tmp_path) == 1.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
@@ -108,10 +87,33 @@ def test_the_budget_is_affinity_cut_by_quota_rounded_up(tmp_path: Path, monkeypa
     assert cpu_budget(tmp_path).threads == 8
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+def test_threads_of_one_core_are_told_apart_from_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight CPUs of four cores: n and n + 4 are one core."""
+    for cpu in range(8):
+        name = f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        plant(tmp_path, {name: f"{cpu % 4},{cpu % 4 + 4}\n"})
+    usable = set(range(8))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: usable)
+    budget = cpu_budget(tmp_path)
+    assert (budget.threads, budget.cores) == (8, 4)
+    assert "8 of" in budget.why
+    assert budget.why.endswith("on 4 cores")
+    assert [budget.inside(callers) for callers in (1, 2, 3, 4, 8)] == [4, 2, 1, 1, 1]
+    usable = {0, 4, 1}  # both threads of one core, and one of another
+    assert (cpu_budget(tmp_path).threads, cpu_budget(tmp_path).cores) == (3, 2)
+    usable = {0, 1, 2}
+    assert (cpu_budget(tmp_path).threads, cpu_budget(tmp_path).cores) == (3, 3)
+    plant(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000"})
+    assert (cpu_budget(tmp_path).threads, cpu_budget(tmp_path).cores) == (2, 2)
+    usable = {0, 4}
+    assert (cpu_budget(tmp_path).threads, cpu_budget(tmp_path).cores) == (2, 1)
+
+
 def test_without_affinity_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert cpu_budget(tmp_path).threads == 6
+    assert (cpu_budget(tmp_path).threads, cpu_budget(tmp_path).cores) == (6, 6)
 
 
 def test_the_memory_budget_is_the_smallest_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,11 @@ SRC = ROOT / "src" / "penstock"
 
 # From the ground up. A unit (a module or a package of penstock) imports units of lower layers and itself, nothing else.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "_cgroups"),
     ("_contracts", "_options", "_devices", "_budget", "_interrupt", "_printable", "_ensemble", "_stopping"),
     ("_spec", "_engine"),
     ("_decode", "_plan", "_branches", "_views"),
-    ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
+    ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry", "_exceeding", "_dealing"),
     ("_models", "_job", "_submitted"),
     ("_request",),
     ("_adapt", "_command"),

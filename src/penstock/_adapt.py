@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from penstock._branches import Earlier
 from penstock._contracts import Failure, Item
+from penstock._devices import cpu_budget
 from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Workers
 from penstock._plan import Part
@@ -201,6 +202,7 @@ class Recipe:
         r, spec = self.request, None if self.spec is None else self.spec.input
         wanted = choose.Wanted(
             self.threads,
+            inside=cpu_budget().cores if r.threads == "auto" else r.threads,
             runtime=r.runtime,
             precision=r.precision,
             batch=r.batching.max_size,
@@ -260,15 +262,16 @@ class Recipe:
         """The threads that share the work: as asked, or the CPU budget."""
         if self.request.threads != "auto":
             return self.request.threads
-        from penstock._devices import cpu_budget
-
         return cpu_budget().threads
 
     def model_part(self, loaded: Loaded) -> Part:
         """Return the step that calls the model."""
         model = loaded.model
         step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
-        return Part(step, model.callers, serial=model.serial)
+        if not self.calls:
+            return Part(step, model.callers, serial=model.serial)
+        own: Literal["thread", "process"] = "process" if model.concurrency == "process" else "thread"
+        return Part(step, model.callers, serial=model.serial, own=own)
 
     # ---- behind the model
 
@@ -303,10 +306,10 @@ def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_i
     """
     name, own = str(getattr(stage.fn, "__name__", type(stage.fn).__name__)), None if stage.n == "auto" else stage.n
     if stage.kind == "thread":
-        return Part(Step.of(name, fn, takes_item=takes_item), own)
+        return Part(Step.of(name, fn, takes_item=takes_item), own, own="thread")
     from penstock._engine.processes import stage_step
 
-    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own)
+    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own, own="process")
 
 
 @dataclass(frozen=True, slots=True)

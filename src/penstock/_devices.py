@@ -8,30 +8,47 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from penstock._cgroups import UNIFIED, folders_of, read
 
 _NO_LIMIT_BYTES = 1 << 60  # cgroup v1 writes "no limit" as a page-rounded 2**63, larger than any real memory
 
 
 @dataclass(frozen=True, slots=True)
 class CpuBudget:
-    """How many threads may compute at once, and what says so."""
+    """How many threads may compute at once, and what says so; `cores`: how many of them on a core of their own.
+
+    Threads that share the work are as many as `threads`: decoding beside a model gains from the second thread of a
+    core. Inside a call of a model or of BLAS there are no more than `cores`: products of matrices keep a core's units
+    busy with one thread, which is why ONNX Runtime, OpenVINO (one stream), torch and MKL count cores by themselves too.
+    """
 
     threads: int
+    cores: int
     why: str
+
+    def inside(self, callers: int) -> int:
+        """Return the threads that each of `callers` calls at once may have inside."""
+        return max(1, self.cores // callers)
 
 
 def cpu_budget(root: Path = Path("/")) -> CpuBudget:
     """Return the threads this process may keep busy: its CPU affinity, cut to its cgroup's quota (rounded up).
 
     `root` is where `proc` and `sys` are looked up. Source of the quota: the kernel's cgroup-v2.rst (`cpu.max`) and
-    sched-bwc.rst (`cpu.cfs_quota_us`); every ancestor's limit holds, so the smallest one counts.
+    sched-bwc.rst (`cpu.cfs_quota_us`); every ancestor's limit holds, so the smallest one counts. Weights (cpu.weight,
+    cpu.shares: Kubernetes' requests) are none. Of the cores: the kernel's cputopology.rst.
     """
-    cores, said = _usable_cores()
+    usable, said = _usable_cpus()
+    cores = len({_siblings(root, cpu) for cpu in usable})
+    if cores < len(usable):
+        said += f" on {cores} cores"
     quota = cpu_quota(root)
-    if quota is None or quota >= cores:
-        return CpuBudget(cores, said)
-    return CpuBudget(max(1, math.ceil(quota)), f"cgroup quota of {quota:g} CPUs; {said}")
+    if quota is None or quota >= len(usable):
+        return CpuBudget(len(usable), cores, said)
+    threads = max(1, math.ceil(quota))
+    return CpuBudget(threads, min(threads, cores), f"cgroup quota of {quota:g} CPUs; {said}")
 
 
 def memory_budget(root: Path = Path("/")) -> int:
@@ -49,11 +66,11 @@ def memory_available(root: Path = Path("/")) -> int:
     of `memory.stat`, which are given up when memory is wanted).
     """
     left = [_physical_bytes()]
-    if (available := parse_available(_read(root / "proc/meminfo"))) is not None:
+    if (available := parse_available(read(root / "proc/meminfo"))) is not None:
         left.append(available)
-    for folder in _v2_folders(root):
+    for folder in folders_of(UNIFIED, root):
         left.append(_left(folder, "memory.max", "memory.current"))
-    for folder in _v1_folders(root, "memory"):
+    for folder in folders_of("memory", root):
         left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"))
     return max(0, min(left))
 
@@ -69,7 +86,7 @@ class MemoryUse:
 
 def memory_use(limit: int, root: Path = Path("/")) -> MemoryUse:
     """Return what this process holds of `limit` bytes of memory (VmRSS, VmHWM; proc(5)); elsewhere its peak alone."""
-    text = _read(root / "proc/self/status")
+    text = read(root / "proc/self/status")
     if text is None:
         import resource
 
@@ -100,10 +117,10 @@ def forget_memory_peak(root: Path = Path("/")) -> None:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Return the smallest CPU quota (in CPUs) of this process's cgroup and its ancestors, or None without one."""
     quotas: list[float | None] = []
-    for folder in _v2_folders(root):
-        quotas.append(parse_cpu_max(_read(folder / "cpu.max")))
-    for folder in _v1_folders(root, "cpu"):
-        quotas.append(parse_cfs(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+    for folder in folders_of(UNIFIED, root):
+        quotas.append(parse_cpu_max(read(folder / "cpu.max")))
+    for folder in folders_of("cpu", root):
+        quotas.append(parse_cfs(read(folder / "cpu.cfs_quota_us"), read(folder / "cpu.cfs_period_us")))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -141,21 +158,17 @@ def parse_reclaimable(text: str | None) -> int:
     return int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))
 
 
-def parse_cgroups(text: str | None) -> dict[str, str]:
-    """Return controller -> cgroup path from `/proc/self/cgroup`; the unified (v2) hierarchy has the name ""."""
-    paths: dict[str, str] = {}
-    for line in (text or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths.update(dict.fromkeys(controllers.split(","), path))
-    return paths
-
-
-def _usable_cores() -> tuple[int, str]:
+def _usable_cpus() -> tuple[set[int], str]:
     if sys.platform != "linux":  # macOS has no affinity to ask for
-        cores = os.cpu_count() or 1
-        return cores, f"{cores} CPUs of the machine"
-    cores = len(os.sched_getaffinity(0))
-    return cores, f"affinity to {cores} of {os.cpu_count()} CPUs"
+        cpus = os.cpu_count() or 1
+        return set(range(cpus)), f"{cpus} CPUs of the machine"
+    usable = os.sched_getaffinity(0)
+    return usable, f"affinity to {len(usable)} of {os.cpu_count()} CPUs"
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    """Return the CPUs of the same core, as the kernel lists them; the CPU alone where it does not."""
+    return read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
 
 
 def _physical_bytes() -> int:
@@ -170,40 +183,14 @@ def _address_space_bytes() -> int | None:
 
 
 def _cgroup_memory_limits(root: Path) -> list[int]:
-    texts = [_read(folder / "memory.max") for folder in _v2_folders(root)]
-    texts += [_read(folder / "memory.limit_in_bytes") for folder in _v1_folders(root, "memory")]
+    texts = [read(folder / "memory.max") for folder in folders_of(UNIFIED, root)]
+    texts += [read(folder / "memory.limit_in_bytes") for folder in folders_of("memory", root)]
     return [limit for text in texts if (limit := parse_memory_limit(text)) is not None]
 
 
 def _left(folder: Path, limit_name: str, used_name: str) -> int:
     """Return the bytes that one cgroup can still get."""
-    limit, used = parse_memory_limit(_read(folder / limit_name)), _read(folder / used_name)
+    limit, used = parse_memory_limit(read(folder / limit_name)), read(folder / used_name)
     if limit is None or used is None:
         return _NO_LIMIT_BYTES
-    return limit - int(used) + parse_reclaimable(_read(folder / "memory.stat"))
-
-
-def _v2_folders(root: Path) -> list[Path]:
-    path = parse_cgroups(_read(root / "proc/self/cgroup")).get("")
-    return [] if path is None else _and_ancestors(root / "sys/fs/cgroup", path)
-
-
-def _v1_folders(root: Path, controller: str) -> list[Path]:
-    path = parse_cgroups(_read(root / "proc/self/cgroup")).get(controller)
-    if path is None:
-        return []
-    mounts = [name for name in (controller, f"{controller},cpuacct") if (root / "sys/fs/cgroup" / name).is_dir()]
-    return [folder for mount in mounts for folder in _and_ancestors(root / "sys/fs/cgroup" / mount, path)]
-
-
-def _and_ancestors(mount: Path, path: str) -> list[Path]:
-    # In a container the path may be the host's: what does not exist below the mount reads as "no limit".
-    below = PurePosixPath(path.lstrip("/"))
-    return [mount / part for part in (below, *below.parents)]
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None
+    return limit - int(used) + parse_reclaimable(read(folder / "memory.stat"))

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock import _exceeding
 from penstock._adapt import Ready
 from penstock._budget import Budget
 from penstock._contracts import Failure, Item, Partial
-from penstock._devices import forget_memory_peak, memory_use
+from penstock._dealing import dealt
+from penstock._devices import cpu_budget, forget_memory_peak, memory_budget, memory_use
 from penstock._engine.flow import Flow, Take
 from penstock._engine.parcel import Parcel
 from penstock._engine.patience import ALARM_S, Silence
@@ -68,6 +70,7 @@ class Tally:
     notes: dict[str, int] = field(default_factory=dict)
     steps: tuple[StepStatistics, ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
+    threads_inside: dict[str, int] = field(default_factory=dict)
 
 
 class Drive:
@@ -87,9 +90,10 @@ class Drive:
 
     def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
-        stages = stages_of(parts, threads)
+        _exceeding.warn(parts, threads)
         try:
-            self._run(stages, take, ready, threads)
+            with dealt(parts, threads) as (told, self.tally.threads_inside):
+                self._run(stages_of(told, threads), take, ready, threads)
         except Stalled as error:
             self._keep_lost(error)
             raise
@@ -204,6 +208,8 @@ class Drive:
         self.tally.plan = {
             **ready.choices,
             "threads": threads,
+            "cpu_budget": cpu_budget().why,
+            "threads_inside": self.tally.threads_inside,
             "stages": {stage.name: stage.workers for stage in statistics.stages},
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
@@ -215,8 +221,6 @@ class Drive:
         }
 
     def _max_bytes(self) -> int:
-        from penstock._devices import memory_budget
-
         given = self._orders.limits.max_bytes
         return memory_budget() // 4 if given == "auto" else given
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
@@ -20,12 +21,14 @@ class Part:
     """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
 
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
+    `own`: where code of the user's runs, which may use any library; None: the step is penstock's own.
     """
 
     step: Step
     workers: int | None = None
     branch: str | None = None
     serial: bool = False
+    own: Literal["thread", "process"] | None = None
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
@@ -49,6 +52,16 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
         name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
         stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages
+
+
+def callers_of(parts: Sequence[Part], threads: int) -> int | None:
+    """Return how many threads at once call code of the user's that computes; None where there is none.
+
+    That is the model, where it is the user's: what stands before and behind it seldom has products of matrices.
+    """
+    own = [part for part in parts if part.own == "thread"]
+    models = [part for part in own if part.step.model is not None]
+    return max((part.workers or threads for part in models or own), default=None)
 
 
 def window_of(stages: Sequence[Stage], max_bytes: int, most_items: int = MOST_ITEMS) -> Window:

@@ -9,8 +9,11 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from penstock import _exceeding
 from penstock._adapt import Ready
 from penstock._contracts import Failure
+from penstock._dealing import dealt
+from penstock._devices import cpu_budget, memory_budget
 from penstock._engine.chunks import one_by_one
 from penstock._engine.inlet import Inlet
 from penstock._engine.parcel import Parcel
@@ -95,6 +98,7 @@ class Session:
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._ready: Ready | None = None
+        self._threads_inside: dict[str, int] = {}
         self._pipeline: Pipeline | None = None
         self._inlet: Inlet | None = None
         self._tally = Tally()
@@ -185,6 +189,8 @@ class Session:
         return {
             **self._ready.choices,
             "stages": {post.stage.name: post.stage.workers for post in self._pipeline.posts},
+            "cpu_budget": cpu_budget().why,
+            "threads_inside": self._threads_inside,
             "measurements": list(self._ready.measurements),
             "memory": [plan.to_dict() for plan in self._ready.memory],
         }
@@ -196,8 +202,10 @@ class Session:
             if self._pipeline is None:
                 ready = self._recipe.ready(head, None)
                 self._stack.callback(ready.close)
-                stages = stages_of(ready.parts({}), self._recipe.threads)
-                self._pipeline = self._stack.enter_context(Pipeline(stages))
+                parts, threads = ready.parts({}), self._recipe.threads
+                _exceeding.warn(parts, threads)
+                told, self._threads_inside = self._stack.enter_context(dealt(parts, threads))
+                self._pipeline = self._stack.enter_context(Pipeline(stages_of(told, threads)))
                 self._ready = ready
             return self._pipeline
 
@@ -235,6 +243,4 @@ def _checked(parcel: Parcel) -> Iterator[Any]:
 
 def _window(pipeline: Pipeline) -> Window:
     """Return what may be in flight: decoded data may take a quarter of the memory."""
-    from penstock._devices import memory_budget
-
     return window_of([post.stage for post in pipeline.posts], memory_budget() // 4)

@@ -326,7 +326,7 @@ def test_threads_of_libraries_are_shared_out(tasks: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("MKL_NUM_THREADS", "5")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with apart(tasks.do) as process:
-        threads = str(cpu_budget().threads)
+        threads = str(cpu_budget().inside(1))
         assert process.each([("environment", n) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]) == [threads, "5"]
 
 

@@ -48,6 +48,15 @@ def test_two_streams_never_share_quantised_weights(models: Path, monkeypatch: py
     assert [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)] == [(1, False)]
 
 
+def test_one_call_at_a_time_has_the_cores_inside_and_calls_at_once_the_threads(models: Path) -> None:
+    """On 4 threads of 2 cores."""
+    path = models / "fastestdet_coco.onnx"
+    tried = candidates(path, BOTH, "f32", 4, 2)
+    assert [each.settings["intra_threads"] for each in tried if each.runtime == "onnxruntime"] == [1, 2]
+    streams = [(each.settings["streams"], each.settings["threads"]) for each in tried if each.runtime == "openvino"]
+    assert streams == [(4, 4), (1, 2)]
+
+
 def test_what_is_installed_can_be_used(only: Any) -> None:
     only("openvino")
     assert installed() == ["openvino"]

@@ -63,8 +63,7 @@ class Order:
         data, buffers = _pickled(duty, shown)
         apart = bool(buffers) or len(data) >= LEAST_BYTES
         given = Baggage(duty.name, data, buffers, purse()) if apart else data
-        threads = max(1, cpu_budget().threads // workers)
-        return cls(duty.name, given, environment_of(threads), b"__main__" in data)
+        return cls(duty.name, given, environment_of(cpu_budget().inside(workers)), b"__main__" in data)
 
 
 def _pickled(duty: Duty, shown: Any) -> tuple[bytes, list[Array]]:

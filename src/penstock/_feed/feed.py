@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from penstock import _exceeding
 from penstock._budget import Budget
 from penstock._devices import cpu_budget
 from penstock._engine.pipeline import Pipeline
@@ -358,6 +359,7 @@ class Feed:
             self._ship = Ship(TorchCuda(self._device))
         self.plan, self._maker = crew.plan, Maker(self._recipe)
         workers, kind = crew.plan["workers"], crew.plan["kind"]
+        _exceeding.warn_of_feed(self._asked_crew.workers or 0, kind)
         self._account.statistics = replace(self.statistics(), workers=workers, kind=kind)
         if crew.stage is not None:
             self._stack.enter_context(SHARING.feed(workers))

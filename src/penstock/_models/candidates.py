@@ -89,33 +89,38 @@ def ports_of(path: str | os.PathLike[str]) -> Ports:
         raise refused(file.path, "the package onnx", error) from error
 
 
-def candidates(path: str | os.PathLike[str], runtimes: list[str], precision: str, threads: int) -> list[Candidate]:
-    """Return the settings worth timing for `threads` calling threads, the likeliest first."""
-    file = ModelFile.read(path)
+def candidates(
+    path: str | os.PathLike[str], runtimes: list[str], precision: str, threads: int, inside: int | None = None
+) -> list[Candidate]:
+    """Return the settings worth timing for `threads` calling threads, the likeliest first.
+
+    `inside`: the threads that a call may have inside where there is one call at a time; None: `threads`.
+    """
+    file, most = ModelFile.read(path), inside or threads
     found: list[Candidate] = []
     if ort.RUNTIME in runtimes:
-        found.extend(Candidate(ort.RUNTIME, precision, settings) for settings in _ort_settings(file, threads))
+        found.extend(Candidate(ort.RUNTIME, precision, settings) for settings in _ort_settings(file, most))
     if ov.RUNTIME in runtimes:
-        found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in _ov_settings(file, threads))
+        found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in _ov_settings(file, threads, most))
     return found
 
 
-def _ort_settings(file: ModelFile, threads: int) -> list[dict[str, Any]]:
+def _ort_settings(file: ModelFile, inside: int) -> list[dict[str, Any]]:
     # Quantised weights: without the runtime's handling of them the same graph runs up to twice as fast. Quantised
     # activations: with it. Only a measurement tells.
     in_graph = graph.available()
     found = [
         {"intra_threads": 1, "qdq": qdq, "in_graph": in_graph} for qdq in ((False, True) if file.quantised else (True,))
     ]
-    return found if threads == 1 else [*found, found[0] | {"intra_threads": threads}]
+    return found if inside == 1 else [*found, found[0] | {"intra_threads": inside}]
 
 
-def _ov_settings(file: ModelFile, threads: int) -> list[dict[str, Any]]:
+def _ov_settings(file: ModelFile, threads: int, inside: int) -> list[dict[str, Any]]:
     fold = ov.can_fold(file)
-    one = {"streams": 1, "threads": threads, "fold": fold, "in_graph": True}
+    one = {"streams": 1, "threads": inside, "fold": fold, "in_graph": True}
     left = graph.quantised_nodes(graph.fold_weights(file.data)) if fold else int(file.quantised)
     # OpenVINO 2026.4.1 answers wrongly, at random for each compile, where two streams share quantised weights.
-    return [one] if threads == 1 or left else [one | {"streams": threads}, one]
+    return [one] if threads == 1 or left else [one | {"streams": threads, "threads": threads}, one]
 
 
 def _missing(runtimes: list[str], precision: str) -> MissingDependency:

@@ -28,7 +28,8 @@ class Wanted:
     """What was asked of a choice: the calling threads there will be, and what is not left to it.
 
     `exact`: a batch counts only where its items get the answers they get alone. `padding`: what the spec allows.
-    `replicas`: copies that there will be of a model which bears one thread only, or "auto".
+    `replicas`: copies that there will be of a model which bears one thread only, or "auto". `inside`: CPU threads
+    inside a call where there is one at a time; None: `threads`.
     """
 
     threads: int
@@ -38,6 +39,7 @@ class Wanted:
     exact: bool = True
     padding: Padding | None = None
     replicas: int | Auto = "auto"
+    inside: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence
     if not items:
         return choice.take(reference_candidate())
     try:
-        choice.load(candidates(path, runtimes, wanted.precision, wanted.threads))
+        choice.load(candidates(path, runtimes, wanted.precision, wanted.threads, wanted.inside))
         return choice.fastest()
     finally:
         choice.close()

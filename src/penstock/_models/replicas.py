@@ -41,7 +41,8 @@ class Replicas:
         """Take loaded `members`, as many for each of `devices` in turn; a thread that enters first runs `warm_up`."""
         self.name = members[0].name
         self.callers = callers
-        self.serial = members[0].concurrency not in _TOGETHER
+        self.concurrency = members[0].concurrency
+        self.serial = self.concurrency not in _TOGETHER
         self._members = list(members)
         self._ceilings = [Ceiling(member.name) for member in members]
         self._inside = [0] * len(members)

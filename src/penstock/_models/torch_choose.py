@@ -140,7 +140,7 @@ def _copies(net: Net, spec: InputSpec | None, truth: Truth, wanted: Wanted, why:
 
 def _alone(net: Net, wanted: Wanted, why: str | None) -> dict[str, Any]:
     replicas = 1 if wanted.replicas == "auto" else wanted.replicas
-    threads = max(1, wanted.threads // replicas) if net.device == "cpu" else 1
+    threads = max(1, (wanted.inside or wanted.threads) // replicas) if net.device == "cpu" else 1
     settings = {"concurrency": ALONE, "intra_threads": threads, "device": net.device}
     return settings if why is None else settings | {"why": why}
 
