@@ -67,7 +67,7 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 	@touch $@
 
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
-	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,keras-backends,dev]'
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,evaluate,keras-backends,dev]'
 	@touch $(FOR_DEMO) $@
 
 $(FOR_BENCH): $(PINNED) | $(VENV)/bin/python

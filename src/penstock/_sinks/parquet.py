@@ -17,9 +17,9 @@ import numpy as np
 from penstock._contracts import Item
 from penstock._sinks.arrow import Rows, from_parquet, kind_in, rows_in, to_parquet
 from penstock._sinks.disk import put_in_place, sync_file, sync_folder, write_file, writing
-from penstock._sinks.frames import pack, unpack
+from penstock._sinks.frames import frames_in, pack, unpack
 from penstock._sinks.kinds import Kind, kind_of, widen
-from penstock._sinks.records import Nulls
+from penstock._sinks.records import Nulls, Row
 from penstock._sinks.spool import Spool
 from penstock.errors import LedgerError, MissingDependency, SinkError
 
@@ -37,6 +37,21 @@ def _kind_of_rows(rows: Rows, so_far: Kind) -> Kind:
     """Return the kind of all rows; `so_far` None: there are no others."""
     kinds: list[Kind] = [] if so_far is None else [so_far]
     return reduce(widen, chain(kinds, (kind_of({"id": id_, "output": output}) for id_, output in rows)))
+
+
+def read_parquet(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the committed rows of the parts, and of the spool behind them, as (place, id, output)."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependency.of("pyarrow", "parquet", f"Reading {out}")
+    whole, spooled, place = int(state["parts"]), int(state["bytes"]), 0
+    for number in range(whole):
+        for id_, output in from_parquet(_part(out, number)):
+            yield place, id_, output
+            place += 1
+    frames = (job / f"spool-{state['generation']}-{whole}").read_bytes()[:spooled] if spooled else b""
+    for frame in frames_in(frames):
+        yield place, *unpack(frame)
+        place += 1
 
 
 class _Parts:
