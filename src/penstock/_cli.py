@@ -26,7 +26,7 @@ EPILOG = """\
 examples:
   penstock run photos/ --model mobilenet.onnx --preset imagenet --labels labels.txt --out results/
   penstock run photos/ --model flowers.onnx --out flowers.jsonl      (flowers.toml beside the model is its spec)
-  penstock failures results/ ; penstock retry results/
+  penstock failures results/ ; penstock retry results/ ; penstock evaluate results/ --truth labels.csv
 The same command goes on where an interrupted or killed one stopped.
 exit codes: 0 all done, 1 some items failed, 2 refused before any work, 3 stopped, 4 stalled, 5 audit failed,
 130 and 143 interrupted

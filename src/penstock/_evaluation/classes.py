@@ -105,6 +105,8 @@ def confusion_of(pairs: Pairs, labels: list[str]) -> tuple[tuple[int, ...], ...]
     """Return the number of items by truth (rows) and prediction (columns)."""
     truths, predictions = zip(*pairs, strict=True)
     counts = list(pairs.values())
+    if len(labels) == 1:  # scikit-learn warns that this might be a mistake
+        return ((sum(counts),),)
     found = metrics_of_classes().confusion_matrix(truths, predictions, labels=labels, sample_weight=counts)
     return tuple(tuple(int(n) for n in row) for row in found)
 

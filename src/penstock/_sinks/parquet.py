@@ -40,18 +40,16 @@ def _kind_of_rows(rows: Rows, so_far: Kind) -> Kind:
 
 
 def read_parquet(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield the committed rows of the parts, and of the spool behind them, as (place, id, output)."""
+    """Yield the committed rows of the parts, and of the spool where that is no part yet, as (place, id, output)."""
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingDependency.of("pyarrow", "parquet", f"Reading {out}")
-    whole, spooled, place = int(state["parts"]), int(state["bytes"]), 0
-    for number in range(whole):
-        for id_, output in from_parquet(_part(out, number)):
-            yield place, id_, output
-            place += 1
-    frames = (job / f"spool-{state['generation']}-{whole}").read_bytes()[:spooled] if spooled else b""
-    for frame in frames_in(frames):
-        yield place, *unpack(frame)
-        place += 1
+    whole, spooled = int(state["parts"]), int(state["bytes"])
+    written = whole + bool(state["finished"] and spooled)
+    frames = b"" if written > whole else (job / f"spool-{state['generation']}-{whole}").read_bytes()[:spooled]
+    parts = (from_parquet(_part(out, number)) for number in range(written))
+    rows = chain(chain.from_iterable(parts), map(unpack, frames_in(frames)))
+    for place, (id_, output) in enumerate(rows):
+        yield place, id_, output
 
 
 class _Parts:
