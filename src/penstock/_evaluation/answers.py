@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Literal
+
+import numpy as np
 
 from penstock._sinks.records import writable
 
@@ -60,11 +61,13 @@ def _ranked(entries: Sequence[Mapping[str, Any]]) -> Answer | None:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _score(entry: Mapping[str, Any]) -> float | None:
     score = entry.get("score")
-    if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
+    if not isinstance(score, int | float | np.integer | np.floating) or isinstance(score, bool):
+        return None
+    if not math.isfinite(score):
         return None
     return float(score)

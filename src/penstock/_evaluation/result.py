@@ -57,6 +57,12 @@ class ModelScore:
     exact: float | None = None
     worst: tuple[Mistake, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        # `asdict` would copy the confusion matrix number by number: seconds, for a thousand classes.
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return values | {name: [asdict(one) for one in values[name]] for name in ("per_class", "worst")}
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -95,7 +101,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values, as it is in `evaluation.json`."""
-        return asdict(self)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["models"] = {name: score.to_dict() for name, score in self.models.items()}
+        return values | {"comparisons": [asdict(one) for one in self.comparisons]}
 
     def __str__(self) -> str:
         """Return a line for the items, one for each model and each comparison, and the notes."""

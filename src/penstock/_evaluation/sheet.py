@@ -11,10 +11,13 @@ from typing import Any, Self
 from penstock._evaluation.result import Mistake
 from penstock.errors import UsageError
 
-# Ids keep their type: 7, the position of a value, is no file called "7". In a table of truths every id is a text.
+# Ids keep their type: 7, the position of a value, is no file called "7". In a table of truths every id is a text, which
+# is `key` of an item.
 _SCHEMA = """
 CREATE TABLE truths (id TEXT PRIMARY KEY, truth TEXT NOT NULL, place TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE items (number INTEGER PRIMARY KEY, id NOT NULL UNIQUE, truth TEXT, failed INTEGER NOT NULL);
+CREATE TABLE items (number INTEGER PRIMARY KEY, id NOT NULL UNIQUE, key TEXT NOT NULL, truth TEXT,
+                    failed INTEGER NOT NULL);
+CREATE INDEX items_key ON items (key);
 CREATE TABLE answers (model INTEGER NOT NULL, number INTEGER NOT NULL, prediction TEXT NOT NULL, score REAL,
                       wrong INTEGER NOT NULL, weight REAL, PRIMARY KEY (model, number)) WITHOUT ROWID;
 CREATE INDEX answers_number ON answers (number);
@@ -23,7 +26,7 @@ _LEFT_OUT = """
 SELECT id, CASE WHEN truth IS NULL THEN 'without_truth' WHEN failed THEN 'failed' ELSE 'without_result' END AS why
 FROM items i WHERE truth IS NULL OR NOT EXISTS (SELECT 1 FROM answers a WHERE a.number = i.number)
 UNION ALL
-SELECT id, 'without_result' FROM truths t WHERE NOT EXISTS (SELECT 1 FROM items i WHERE CAST(i.id AS TEXT) = t.id)
+SELECT id, 'without_result' FROM truths t WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.key = t.id)
 """
 
 
@@ -84,9 +87,9 @@ class Sheet:
     def add_item(self, id_: int | str, truth: str | None, *, failed: bool) -> None:
         """Take an item; one that is in several outputs is the same item."""
         self._db.execute(
-            "INSERT INTO items (id, truth, failed) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
+            "INSERT INTO items (id, key, truth, failed) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
             "SET failed = failed OR excluded.failed, truth = coalesce(truth, excluded.truth)",
-            (id_, truth, failed),
+            (id_, str(id_), truth, failed),
         )
 
     def item(self, id_: int | str) -> tuple[int, str | None] | None:
