@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
     from penstock._engine.room import empty
+    from penstock._evaluation import Evaluation, evaluate
     from penstock._feed.feed import Feed
     from penstock._feed.randomness import sample_rng
     from penstock._options import Augment, Batching, Ensemble, Limits, Torch, View, Workers
@@ -23,6 +24,7 @@ __all__ = [
     "Augment",
     "Batching",
     "Ensemble",
+    "Evaluation",
     "Failure",
     "Feed",
     "InputSpec",
@@ -38,6 +40,7 @@ __all__ = [
     "decode",
     "empty",
     "errors",
+    "evaluate",
     "run",
     "sample_rng",
 ]
@@ -47,6 +50,7 @@ _HOMES = {
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
     "_engine.room": ("empty",),
+    "_evaluation": ("Evaluation", "evaluate"),
     "_feed.feed": ("Feed",),
     "_feed.randomness": ("sample_rng",),
     "_options": ("Augment", "Batching", "Ensemble", "Limits", "Torch", "View", "Workers"),

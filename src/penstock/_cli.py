@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock._commands.evaluate import add as add_evaluate
+from penstock._commands.evaluate import add_truth, evaluated, refuse
+
 if TYPE_CHECKING:
+    from penstock._evaluation import Evaluation
     from penstock._telemetry.progress import Mode
     from penstock._telemetry.report import Report
 
@@ -22,7 +26,7 @@ EPILOG = """\
 examples:
   penstock run photos/ --model mobilenet.onnx --preset imagenet --labels labels.txt --out results/
   penstock run photos/ --model flowers.onnx --out flowers.jsonl      (flowers.toml beside the model is its spec)
-  penstock failures results/ ; penstock retry results/
+  penstock failures results/ ; penstock retry results/ ; penstock evaluate results/ --truth labels.csv
 The same command goes on where an interrupted or killed one stopped.
 exit codes: 0 all done, 1 some items failed, 2 refused before any work, 3 stopped, 4 stalled, 5 audit failed,
 130 and 143 interrupted
@@ -90,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands.add_parser("run", help="a model over a folder, glob, table, list of paths or stdin"))
     _add_retry(commands.add_parser("retry", help="run the failed items of a job again"))
+    add_evaluate(commands)
     failures = commands.add_parser("failures", help="show the failed items of a job, one JSON line each")
     failures.add_argument("out", type=Path, metavar="OUT")
     failures.set_defaults(action=_failures)
@@ -140,6 +145,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--max-failures", metavar="N|P%", help="stop when more than N items (P %% of all) failed")
     which.add_argument("--order", action=argparse.BooleanOptionalAction, default=True, help="keep the input order")
     which.add_argument("--fresh", action="store_true", help="forget an earlier job on OUT and start over")
+    add_truth(parser)
     _add_output(parser)
     parser.set_defaults(action=_run)
 
@@ -227,9 +233,10 @@ def _run(given: argparse.Namespace) -> int:
     limits = Limits(item_timeout_s=given.item_timeout)
     if given.factory is not None:
         options["model"] = _made_by(given.factory, options["model"])
+    refuse(given.truth)
     with _warnings(given):
         report = run(given.source, limits=limits, progress=_progress(given), **options)
-    return _show(report, given)
+    return _show(report, given, evaluated(given.out, given.truth))
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -258,11 +265,14 @@ def _made_by(factory: str, model: Any) -> Any:
     return Torch(model, factory=factory)
 
 
-def _show(report: Report, given: argparse.Namespace) -> int:
+def _show(report: Report, given: argparse.Namespace, evaluation: Evaluation | None = None) -> int:
     if given.json:
-        print(json.dumps(report.to_dict(), default=str, ensure_ascii=True))
+        more = {} if evaluation is None else {"evaluation": evaluation.to_dict()}
+        print(json.dumps(report.to_dict() | more, default=str, ensure_ascii=True))
     elif not given.quiet:
         print(_printable(report))
+        if evaluation is not None:
+            print(evaluation)  # printable by itself
         if report.failed:
             again = "" if getattr(given, "source", None) == "-" else f"; again: penstock retry {given.out}"
             print(f"The failed items: penstock failures {given.out}{again}")

@@ -23,6 +23,8 @@ from penstock.errors import AuditError, LedgerError, SinkError, UsageError
 SINK_STATE, FINGERPRINT, CHOICES, COMMAND, DISORDER = "sink", "fingerprint", "choices", "command", "disorder"
 SUSPECT = "suspect"
 """An audit found the output wrong."""
+WORKING_FOLDER = "working_folder"
+"""Where relative paths of items begin."""
 
 
 def job_folder(out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from penstock._engine.chunks import chosen, listed, positional
 from penstock._engine.flow import Take
 from penstock._engine.step import Step
 from penstock._interrupt import Interrupts, checkpoint
-from penstock._job import CHOICES, COMMAND, Job, job_folder
+from penstock._job import CHOICES, COMMAND, WORKING_FOLDER, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
 from penstock._recipes import AnyRecipe, recipe_of
@@ -78,6 +79,7 @@ def carry_out(request: Request, call: Call) -> Report:
             task.refuse_nothing(job)
         planned = task.list_items(job, order=call.order)
         job.remember(COMMAND, stored(call.source, request, call.kept()))
+        job.remember(WORKING_FOLDER, os.getcwd())
         todo = task.count_todo(job, planned)
         orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo, call.limit)
         drive = Drive(job, orders, interrupts)

@@ -23,6 +23,11 @@ _NOT_THIS_NAME = (errno.ENAMETOOLONG, errno.EILSEQ)
 """What the system says where it would write, but not under this name."""
 
 
+def read_one(out: Path, id_: int | str) -> Any:
+    """Return the output of one result; arrays stay references."""
+    return json.loads((out / (stem_of(id_) + _JSON)).read_bytes())["output"]
+
+
 class JsonFolder:
     """The sink for a folder: `a.jpg.json` for the item `a.jpg`, `0.json` for position 0.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,22 @@ import numpy.typing as npt
 
 from penstock._contracts import Item
 from penstock._sinks.disk import put_in_place, sync, sync_folder, write_all, writing
-from penstock._sinks.records import Nulls, record, to_json
+from penstock._sinks.records import Nulls, Row, record, to_json
 from penstock.errors import LedgerError, SinkError
 
 _CHUNK = 1 << 20
+
+
+def read_jsonl(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:  # noqa: ARG001 - as every reader has it
+    """Yield the committed rows of a file, as (place, id, output)."""
+    left = int(state["bytes"])
+    with out.open("rb") as file:
+        for place, line in enumerate(file):
+            left -= len(line)
+            if left < 0:
+                return
+            found = json.loads(line)
+            yield place, found["id"], found["output"]
 
 
 class JsonLines:

@@ -17,9 +17,9 @@ import numpy as np
 from penstock._contracts import Item
 from penstock._sinks.arrow import Rows, from_parquet, kind_in, rows_in, to_parquet
 from penstock._sinks.disk import put_in_place, sync_file, sync_folder, write_file, writing
-from penstock._sinks.frames import pack, unpack
+from penstock._sinks.frames import frames_in, pack, unpack
 from penstock._sinks.kinds import Kind, kind_of, widen
-from penstock._sinks.records import Nulls
+from penstock._sinks.records import Nulls, Row
 from penstock._sinks.spool import Spool
 from penstock.errors import LedgerError, MissingDependency, SinkError
 
@@ -37,6 +37,19 @@ def _kind_of_rows(rows: Rows, so_far: Kind) -> Kind:
     """Return the kind of all rows; `so_far` None: there are no others."""
     kinds: list[Kind] = [] if so_far is None else [so_far]
     return reduce(widen, chain(kinds, (kind_of({"id": id_, "output": output}) for id_, output in rows)))
+
+
+def read_parquet(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the committed rows of the parts, and of the spool where that is no part yet, as (place, id, output)."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependency.of("pyarrow", "parquet", f"Reading {out}")
+    whole, spooled = int(state["parts"]), int(state["bytes"])
+    written = whole + bool(state["finished"] and spooled)
+    frames = b"" if written > whole else (job / f"spool-{state['generation']}-{whole}").read_bytes()[:spooled]
+    parts = (from_parquet(_part(out, number)) for number in range(written))
+    rows = chain(chain.from_iterable(parts), map(unpack, frames_in(frames)))
+    for place, (id_, output) in enumerate(rows):
+        yield place, id_, output
 
 
 class _Parts:

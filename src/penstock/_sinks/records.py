@@ -15,6 +15,8 @@ from penstock._sinks.numbers import plain
 from penstock.errors import ItemError
 
 Array = npt.NDArray[Any]
+Row = tuple[int, int | str, Any]
+"""(place, id, output) of a result that was read back."""
 
 _EXACT = "biufcSUMm"
 """Kinds of dtype that its short name and the bytes say exactly."""

@@ -41,10 +41,7 @@ class TableSource:
         self._path = Path(path)
         self._column = column
         self._count: int | None = None
-        suffix = self._path.suffix.lower()
-        if suffix not in TABLE_SUFFIXES:
-            raise UsageError(f"{path} is no table: its suffix is none of {', '.join(TABLE_SUFFIXES)}.")
-        self._read = _READERS[suffix]
+        self._read = _reader(self._path)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield one item for each row."""
@@ -98,6 +95,18 @@ class TableSource:
             return os.fsencode(value)
         except UnicodeEncodeError as error:
             raise UsageError(f"{self._path}, {where}: {value!r} can be no file name: {error.reason}.") from error
+
+
+def read_rows(path: AnyPath) -> Iterator[tuple[str, Row]]:
+    """Yield (where, row by column) of a table, one chunk at a time; `where` is "line 7". Raises as `TableSource`."""
+    return _reader(Path(path))(Path(path))
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[tuple[str, Row]]]:
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise UsageError(f"{path} is no table: its suffix is none of {', '.join(TABLE_SUFFIXES)}.")
+    return _READERS[suffix]
 
 
 def _listed(row: Row) -> str:

@@ -1,0 +1,1 @@
+"""Subcommands of `penstock`, one module each, with a function `add(commands)`."""
