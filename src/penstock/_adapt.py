@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +126,7 @@ class Recipe:
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
-        return [Part(self._decode_step(shrink_to))] if self.decodes else list(self._reading)
+        return [Part(self._decode_step(shrink_to), tryable=True)] if self.decodes else list(self._reading)
 
     def _reading_part(self, i: int, given: Any) -> Part:
         stage = given if isinstance(given, Workers) else Workers(given)
@@ -140,7 +140,7 @@ class Recipe:
         from penstock._preprocess import make
 
         spec = self.spec.input if padded else replace(self.spec.input, pad_to_multiple_of=None)
-        return [Part(Step.of("preprocess", make(spec)))]
+        return [Part(Step.of("preprocess", make(spec)), tryable=True)]
 
     @property
     def shrink_to(self) -> int | None:
@@ -261,7 +261,8 @@ class Recipe:
         """Return the step that calls the model."""
         model = loaded.model
         step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
-        return Part(step, model.callers, serial=model.serial)
+        tryable = not self._calls and model.callers is None and not model.serial and model.devices == ("cpu",)
+        return Part(step, model.callers, serial=model.serial, tryable=tryable)
 
     # ---- behind the model
 
@@ -276,7 +277,7 @@ class Recipe:
             return []
         from penstock._postprocess import make
 
-        return [Part(Step.of("postprocess", make(output)))]
+        return [Part(Step.of("postprocess", make(output)), tryable=True)]
 
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
@@ -328,7 +329,8 @@ class Ready:
     """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
 
     `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
-    `memory`: what is going to be taken of it. `noted()`: what was found while it ran.
+    `memory`: what is going to be taken of it. `noted()`: what was found while it ran. `ceilings`: the items a second
+    that steps could do alone, as far as they were measured.
     """
 
     parts: Callable[[Earlier], list[Part]]
@@ -338,6 +340,7 @@ class Ready:
     memory: Sequence[BytePlan]
     noted: Callable[[], Mapping[str, Any]]
     close: Callable[[], None]
+    ceilings: Mapping[str, float] = field(default_factory=dict)
 
 
 def ready(loaded: Loaded, parts: list[Part]) -> Ready:

@@ -53,7 +53,7 @@ class Augmented:
         model = self._recipe.model_part(loaded)
         return [
             *self._recipe.reading(self._shrink_to()),
-            Part(Step.of("views", self._views())),
+            Part(Step.of("views", self._views()), tryable=True),
             replace(model, step=_by_views(model.step, len(self._inputs))),
             Part(Step.of("merge", self._merge())),
             *self._recipe.interpreting(of_scores(self._spec.output)),

@@ -208,6 +208,7 @@ class Drive:
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
             "agreement": ready.agreement,
+            "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
             "memory": [plan.to_dict() for plan in ready.memory],
             "peak_memory_bytes": peak,
             "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),

@@ -20,12 +20,14 @@ class Part:
     """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
 
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
+    `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
     """
 
     step: Step
     workers: int | None = None
     branch: str | None = None
     serial: bool = False
+    tryable: bool = False
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
