@@ -9,12 +9,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from penstock._adapt import Ready
 from penstock._branches import encoding
 from penstock._budget import Budget
 from penstock._ceilings import of_run, raced
 from penstock._command import stored
 from penstock._contracts import Source
-from penstock._devices import cpu_name
+from penstock._devices import cpu_budget, cpu_name
 from penstock._drive import Drive, Orders
 from penstock._engine.chunks import chosen, listed, positional
 from penstock._engine.flow import Take
@@ -152,7 +153,7 @@ class Task:
 
     def _ceilings(self, job: Job, parts: Sequence[Part], entries: Sequence[Any], todo: int | None) -> dict[str, float]:
         """Return what the steps could do alone: as the job knows it of this machine, or measured now."""
-        threads = self._recipe.threads
+        threads = cpu_budget().threads
         here = {"threads": threads, "cpu": cpu_name()}
         kept = job.ledger.get(CEILINGS)
         if kept is not None and kept["of"] == here:
@@ -161,6 +162,10 @@ class Task:
         if rates:
             job.remember(CEILINGS, {"of": here, "rates": rates})
         return rates
+
+    def _raced(self, ready: Ready) -> dict[str, float]:
+        """Return the ceilings that the choice of the models has found, where it was made for as many threads."""
+        return raced(ready.measurements) if self._recipe.threads == cpu_budget().threads else {}
 
     def _first_entries(self, job: Job) -> Sequence[Any]:
         """Return some of the items to be done, to try the model on; an iterable that runs only once is given back."""
