@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_decode", "_plan", "_branches", "_views"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry"),
     ("_models", "_job", "_submitted"),
-    ("_request", "_ceilings"),
+    ("_request", "_ceilings", "_ready"),
     ("_adapt", "_command"),
     ("_several", "_augmented"),
     ("_recipes",),

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from penstock._adapt import Loaded, Ready, Recipe, ready
+from penstock._adapt import Recipe
 from penstock._engine.step import Step
 from penstock._options import Augment, View
 from penstock._plan import Part
 from penstock._postprocess import activation_of, of_scores
+from penstock._ready import Loaded, Ready, ready
 from penstock._request import Request
 from penstock._spec import Spec
 from penstock._views import merged, scaled, turned

@@ -55,7 +55,7 @@ def of_run(parts: Sequence[Part], entries: Sequence[Any], threads: int, todo: in
 
 def raced(measurements: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the ceilings of models that were timed when they were chosen, by the names of their steps."""
-    chosen = [tried for tried in measurements if tried["verdict"] == "chosen" and tried["items_per_s"]]
+    chosen = [tried for tried in measurements if tried.get("verdict") == "chosen" and tried["items_per_s"]]
     return {f"{tried['model']}: model" if "model" in tried else "model": tried["items_per_s"] for tried in chosen}
 
 

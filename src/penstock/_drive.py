@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock._adapt import Ready
 from penstock._budget import Budget
 from penstock._contracts import Failure, Item, Partial
 from penstock._devices import cpu_budget, delayed_s, forget_memory_peak, memory_use
@@ -24,6 +23,7 @@ from penstock._models.footprint import exceeded
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._printable import printable
+from penstock._ready import Ready
 from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
 from penstock._telemetry import lifesign

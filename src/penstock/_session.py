@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from penstock._adapt import Ready
 from penstock._contracts import Failure
 from penstock._engine.chunks import one_by_one
 from penstock._engine.inlet import Inlet
@@ -19,6 +18,7 @@ from penstock._engine.sizing import Window
 from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
 from penstock._plan import stages_of, window_of
+from penstock._ready import Ready
 from penstock._recipes import recipe_of
 from penstock._request import Request
 from penstock._submitted import SessionStatistics, Submitted, Tally, item_error

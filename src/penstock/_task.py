@@ -9,7 +9,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from penstock._adapt import Ready
 from penstock._branches import encoding
 from penstock._budget import Budget
 from penstock._ceilings import of_run, raced
@@ -24,6 +23,7 @@ from penstock._interrupt import Interrupts, checkpoint
 from penstock._job import CEILINGS, CHOICES, COMMAND, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
+from penstock._ready import Ready
 from penstock._recipes import AnyRecipe, recipe_of
 from penstock._request import Request
 from penstock._several import Several
