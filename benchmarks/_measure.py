@@ -11,6 +11,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,9 @@ def fresh(script: Path, entry: str, arguments: Mapping[str, Any], timeout_s: flo
     Raises RuntimeError with the end of its errors where it fails: a rival that fails is no result.
     """
     command = [sys.executable, str(script), "--round", entry, "--arguments", json.dumps(dict(arguments))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    with tempfile.TemporaryDirectory() as empty:  # nothing that was chosen earlier is known, nor kept for the user
+        own = {**os.environ, "XDG_CACHE_HOME": empty}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=own)
     if done.returncode != 0:
         raise RuntimeError(f"{entry} ended with {done.returncode}:\n{done.stderr[-3000:]}\n{done.stdout[-1000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import multiprocessing
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ if importlib.util.find_spec("openvino"):
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVING_S = 5.0
+_number = itertools.count()
 
 # The same examples on every run and on every machine; no database of examples is left in the tree.
 settings.register_profile(
@@ -43,6 +45,23 @@ def nothing_left_over() -> Iterator[None]:
     alive = [thread.name for thread in started if thread.is_alive()]
     alive += [process.name for process in multiprocessing.active_children() if process.pid not in children]
     assert not alive, f"left over after the test: {', '.join(alive)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep choices of models in a folder of the tests, never in the user's: for what runs before each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("caches")
+        patch.setenv("XDG_CACHE_HOME", str(place / "shared"))
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let each test begin without choices that another one made; return where its own are kept."""
+    place = own_cache / str(next(_number))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    return place
 
 
 @pytest.fixture(scope="session")

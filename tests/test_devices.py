@@ -12,13 +12,16 @@ import pytest
 from penstock._devices import (
     MemoryUse,
     cpu_budget,
+    cpu_name,
     cpu_quota,
+    delayed_s,
     forget_memory_peak,
     memory_available,
     memory_budget,
     memory_use,
     parse_cfs,
     parse_cpu_max,
+    parse_cpu_name,
     parse_memory_limit,
     parse_memory_use,
 )
@@ -184,3 +187,19 @@ def test_a_peak_is_seen_and_can_be_forgotten() -> None:
     after = memory_use(0)
     assert after.peak is not None
     assert after.peak <= before.peak - (60 << 20)
+
+
+def test_the_name_of_the_cpu(tmp_path: Path) -> None:
+    text = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel\t\t: 9\n"
+    assert parse_cpu_name(text) == "AMD EPYC (family 25, model 17)"
+    assert parse_cpu_name("model name: X\n") == "X (family ?, model ?)"
+    assert parse_cpu_name(None) == parse_cpu_name("CPU part: 0xd0c\n") == ""
+    assert cpu_name(plant(tmp_path, {"proc/cpuinfo": text})) == "AMD EPYC (family 25, model 17)"
+    assert cpu_name(tmp_path / "absent")
+
+
+def test_how_long_a_thread_waited_for_a_cpu(tmp_path: Path) -> None:
+    plant(
+        tmp_path, {"proc/thread-self/schedstat": "9 1500000000 3\n", "proc/self/task/7/schedstat": "9 2000000000 3\n"}
+    )
+    assert (delayed_s(root=tmp_path), delayed_s(7, tmp_path), delayed_s(8, tmp_path)) == (1.5, 2.0, 0.0)

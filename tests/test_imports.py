@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_decode", "_plan", "_branches", "_views"),
     ("_preprocess", "_postprocess", "_sources", "_sinks", "_telemetry", "_exceeding", "_dealing"),
     ("_models", "_job", "_submitted"),
-    ("_request",),
+    ("_request", "_ceilings", "_ready"),
     ("_adapt", "_command"),
     ("_several", "_augmented"),
     ("_recipes",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -9,23 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from penstock._branches import Earlier
 from penstock._contracts import Failure, Item
 from penstock._devices import cpu_budget
 from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Workers
 from penstock._plan import Part
+from penstock._ready import Loaded, Ready, ready
 from penstock._request import Request, model_file, torch_source
 from penstock._spec import InputSpec, OutputSpec, Spec, find_spec, resolve, spec_beside
-from penstock.errors import LedgerError, UsageError
+from penstock.errors import LedgerError, PenstockError, UsageError
 
 if TYPE_CHECKING:
-    from penstock._models.choose import Chosen
-    from penstock._models.footprint import BytePlan
+    from penstock._models.choose import Chosen, Wanted
     from penstock._models.padding import Padding
-    from penstock._models.replicas import Places, Replicas
+    from penstock._models.replicas import Places
 
 ItemFn = Callable[[Item | int, Any], Any]
+_LOG = logging.getLogger("penstock")
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
 CHECKED = 16
@@ -127,7 +128,7 @@ class Recipe:
 
     def reading(self, shrink_to: int | None) -> list[Part]:
         """Return the steps that read an item, alike for every model: the decoder, or the user's stages."""
-        return [Part(self._decode_step(shrink_to))] if self.decodes else list(self._reading)
+        return [Part(self._decode_step(shrink_to), tryable=True)] if self.decodes else list(self._reading)
 
     def _reading_part(self, i: int, given: Any) -> Part:
         stage = given if isinstance(given, Workers) else Workers(given)
@@ -141,7 +142,7 @@ class Recipe:
             return []
         from penstock._preprocess import make
 
-        return [Part(Step.of("preprocess", make(spec)))]
+        return [Part(Step.of("preprocess", make(spec)), tryable=True)]
 
     def input_of(self, padded: bool) -> InputSpec | None:
         """Return how the model's input is made of what was read; None: it is what was read."""
@@ -176,10 +177,28 @@ class Recipe:
         self._refuse_other_choices(choices or {})
         if self.calls:
             return self._load_callable(choices or {})
+        from penstock._models import remembered
+
+        items = probes(self.before(padded=False), entries, CHECKED)
+        key = None if choices is not None else self._key(items)
+        known = None if key is None else remembered.recall(key)
+        if known is not None:
+            try:
+                told = tuple({**tried, "made": known.made} for tried in known.measurements)
+                return replace(self._loaded(entries, items, known.choices), measurements=told)
+            except PenstockError as error:
+                _LOG.warning("A choice made earlier does not hold any more, and is made anew: %s", error)
+        loaded = self._loaded(entries, items, choices)
+        if key is not None and loaded.agreement is not None:
+            remembered.keep(key, loaded.choices, loaded.measurements)
+        return loaded
+
+    def _loaded(self, entries: Sequence[Any], items: list[Any], choices: Mapping[str, Any] | None) -> Loaded:
         from penstock._models.replicas import replicated
 
         padded = choices is not None and bool(choices.get("padded_to"))
-        items = probes(self.before(padded), entries, CHECKED)
+        if padded:
+            items = probes(self.before(padded), entries, CHECKED)
         chosen = self._chosen(items, choices)
         found = {**(choices or {}), **chosen.choices}
         if bool(found.get("padded_to")) != padded:  # what was tried on them so far was decided with both
@@ -188,6 +207,15 @@ class Recipe:
         model, memory = replicated(chosen.model, places, items, chosen.batch_size)
         agreement = None if chosen.agreement is None else str(chosen.agreement)
         return Loaded(model, memory, chosen.batch_size, found, tuple(chosen.measurements), agreement)
+
+    def _key(self, items: Sequence[Any]) -> dict[str, Any] | None:
+        """Return under what a choice is kept; None where nothing is measured to make it."""
+        from penstock._models import remembered
+
+        if self.request.keras or len(items) < remembered.LEAST_ITEMS:
+            return None
+        spec = None if self.spec is None else self.spec.input
+        return remembered.key_of(self._describe_model(), spec, self._wanted(None), self.request.devices, items)
 
     def _places(self, settings: Mapping[str, Any]) -> Places:
         """Return where the model is to run: with replicas="auto" in the copies that its `settings` were chosen with."""
@@ -199,17 +227,7 @@ class Recipe:
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
 
-        r, spec = self.request, None if self.spec is None else self.spec.input
-        wanted = choose.Wanted(
-            self.threads,
-            inside=cpu_budget().cores if r.threads == "auto" else r.threads,
-            runtime=r.runtime,
-            precision=r.precision,
-            batch=r.batching.max_size,
-            exact=(choices or {}).get("safety", r.batching.safety) == "exact",
-            padding=self._padding() if choices is None else None,
-            replicas=1 if len(r.devices) > 1 and r.replicas == "auto" else r.replicas,
-        )
+        r, spec, wanted = self.request, None if self.spec is None else self.spec.input, self._wanted(choices)
         if r.keras:
             from penstock._models.keras_choose import choose_keras
 
@@ -221,6 +239,21 @@ class Recipe:
         if choices is not None:
             return choose.load_as(r.model, spec, choices, items, self.threads)
         return choose.choose(r.model, spec, items, wanted)
+
+    def _wanted(self, choices: Mapping[str, Any] | None) -> Wanted:
+        from penstock._models.choose import Wanted
+
+        r = self.request
+        return Wanted(
+            self.threads,
+            inside=cpu_budget().cores if r.threads == "auto" else r.threads,
+            runtime=r.runtime,
+            precision=r.precision,
+            batch=r.batching.max_size,
+            exact=(choices or {}).get("safety", r.batching.safety) == "exact",
+            padding=self._padding() if choices is None else None,
+            replicas=1 if len(r.devices) > 1 and r.replicas == "auto" else r.replicas,
+        )
 
     def _padding(self) -> Padding | None:
         """Return what the spec allows, to be tried on real items; None where it allows none."""
@@ -268,10 +301,11 @@ class Recipe:
         """Return the step that calls the model."""
         model = loaded.model
         step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
-        if not self.calls:
-            return Part(step, model.callers, serial=model.serial)
-        own: Literal["thread", "process"] = "process" if model.concurrency == "process" else "thread"
-        return Part(step, model.callers, serial=model.serial, own=own)
+        tryable = not self.calls and model.callers is None and not model.serial and model.devices == ("cpu",)
+        own: Literal["thread", "process"] | None = None
+        if self.calls:
+            own = "process" if model.concurrency == "process" else "thread"
+        return Part(step, model.callers, serial=model.serial, own=own, tryable=tryable)
 
     # ---- behind the model
 
@@ -286,7 +320,7 @@ class Recipe:
             return []
         from penstock._postprocess import make
 
-        return [Part(Step.of("postprocess", make(output)))]
+        return [Part(Step.of("postprocess", make(output)), tryable=True)]
 
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
@@ -310,58 +344,6 @@ def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_i
     from penstock._engine.processes import stage_step
 
     return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own, own="process")
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A loaded model, its memory plans (one a device), its batch size, and the choices that bring it back on resume.
-
-    `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
-    reference, in words; None for callables.
-    """
-
-    model: Replicas
-    memory: tuple[BytePlan, ...]
-    batch_size: int
-    choices: Mapping[str, Any]
-    measurements: tuple[Mapping[str, Any], ...] = ()
-    agreement: str | None = None
-
-    @property
-    def padded(self) -> bool:
-        """Whether its items are padded as its spec allows."""
-        return bool(self.choices.get("padded_to"))
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What is loaded, as a run needs it: its steps, the choices to store, why they were made, and its end.
-
-    `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
-    `memory`: what is going to be taken of it. `noted()`: what was found while it ran.
-    """
-
-    parts: Callable[[Earlier], list[Part]]
-    choices: Mapping[str, Any]
-    measurements: Sequence[Mapping[str, Any]]
-    agreement: str | None
-    memory: Sequence[BytePlan]
-    noted: Callable[[], Mapping[str, Any]]
-    close: Callable[[], None]
-
-
-def ready(loaded: Loaded, parts: list[Part]) -> Ready:
-    """Return one loaded model with its steps."""
-    model = loaded.model
-    return Ready(
-        parts=lambda _: parts,
-        choices=loaded.choices,
-        measurements=loaded.measurements,
-        agreement=loaded.agreement,
-        memory=loaded.memory,
-        noted=model.noted,
-        close=model.close,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from penstock._adapt import Loaded, Ready, Recipe, ready
+from penstock._adapt import Recipe
 from penstock._engine.step import Step
 from penstock._options import Augment, View
 from penstock._plan import Part
 from penstock._postprocess import activation_of, of_scores
+from penstock._ready import Loaded, Ready, ready
 from penstock._request import Request
 from penstock._spec import Spec
 from penstock._views import merged, scaled, turned
@@ -53,7 +54,7 @@ class Augmented:
         model = self._recipe.model_part(loaded)
         return [
             *self._recipe.reading(self._shrink_to()),
-            Part(Step.of("views", self._views())),
+            Part(Step.of("views", self._views()), tryable=True),
             replace(model, step=_by_views(model.step, len(self._inputs))),
             Part(Step.of("merge", self._merge())),
             *self._recipe.interpreting(of_scores(self._spec.output)),

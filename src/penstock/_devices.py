@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import platform
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,14 @@ def cpu_budget(root: Path = Path("/")) -> CpuBudget:
         return CpuBudget(len(usable), cores, said)
     threads = max(1, math.ceil(quota))
     return CpuBudget(threads, min(threads, cores), f"cgroup quota of {quota:g} CPUs; {said}")
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """Return what tells this machine's CPU from others: its name, family and model; elsewhere than on Linux its kind.
+
+    A hypervisor may hide the name; family and model still tell the generation.
+    """
+    return parse_cpu_name(read(root / "proc/cpuinfo")) or platform.processor() or platform.machine()
 
 
 def memory_budget(root: Path = Path("/")) -> int:
@@ -114,6 +123,15 @@ def forget_memory_peak(root: Path = Path("/")) -> None:
         (root / "proc/self/clear_refs").write_text("5")
 
 
+def delayed_s(thread: int | None = None, root: Path = Path("/")) -> float:
+    """Return for how long a thread (by its native id; None: the calling one) was ready to run and got no CPU.
+
+    Others had them. 0.0 where nobody tells. Source: the kernel's sched-stats.rst, the second number of a `schedstat`.
+    """
+    text = read(root / "proc" / ("thread-self" if thread is None else f"self/task/{thread}") / "schedstat")
+    return int(text.split()[1]) / 1e9 if text else 0.0
+
+
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Return the smallest CPU quota (in CPUs) of this process's cgroup and its ancestors, or None without one."""
     quotas: list[float | None] = []
@@ -137,6 +155,15 @@ def parse_cfs(quota_text: str | None, period_text: str | None) -> float | None:
     if not quota_text or not period_text or int(quota_text) <= 0:
         return None
     return int(quota_text) / int(period_text)
+
+
+def parse_cpu_name(text: str | None) -> str:
+    """Return `AMD EPYC (family 25, model 17)` of a `/proc/cpuinfo`, or "" where it has no name."""
+    pairs = (line.partition(":") for line in reversed((text or "").splitlines()))
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    if "model name" not in facts:
+        return ""
+    return f"{facts['model name']} (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
 
 
 def parse_memory_limit(text: str | None) -> int | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock import _exceeding
-from penstock._adapt import Ready
 from penstock._budget import Budget
 from penstock._contracts import Failure, Item, Partial
 from penstock._dealing import dealt
-from penstock._devices import cpu_budget, forget_memory_peak, memory_budget, memory_use
+from penstock._devices import cpu_budget, delayed_s, forget_memory_peak, memory_budget, memory_use
 from penstock._engine.flow import Flow, Take
 from penstock._engine.parcel import Parcel
 from penstock._engine.patience import ALARM_S, Silence
@@ -26,11 +25,13 @@ from penstock._models.footprint import exceeded
 from penstock._options import Limits
 from penstock._plan import Part, stages_of, window_of
 from penstock._printable import printable
+from penstock._ready import Ready
 from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
 from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.report import Report, steps_of
+from penstock._telemetry.verdict import Seen, verdict
 from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
@@ -71,6 +72,9 @@ class Tally:
     steps: tuple[StepStatistics, ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
     threads_inside: dict[str, int] = field(default_factory=dict)
+    output_s: float = 0.0
+    """Of the writing thread, in the sink and in the ledger."""
+    seen: Seen | None = None
 
 
 class Drive:
@@ -101,7 +105,7 @@ class Drive:
     def _run(self, stages: Sequence[Stage], take: Take, ready: Ready, threads: int) -> None:
         window = window_of(stages, self._max_bytes(), MOST_UNCOMMITTED)
         forget_memory_peak()
-        begun = time.perf_counter()
+        begun, cpu_s = time.perf_counter(), time.process_time()
         lifesign.beat()
         with (
             self.interrupts.deferred(),
@@ -121,11 +125,13 @@ class Drive:
                 lifesign.rest()
                 self.tally.seconds = time.perf_counter() - begun
                 self._take_stock(pipeline.statistics(), ready, threads)
+                self.tally.seen = self._seen(pipeline, ready, time.process_time() - cpu_s)
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
         committed, window = time.monotonic(), 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             lifesign.beat()
+            begun = time.perf_counter()
             for parcel in parcels:
                 self._absorb(parcel)
             now = time.monotonic()
@@ -134,6 +140,7 @@ class Drive:
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
                 progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
+            self.tally.output_s += time.perf_counter() - begun
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
                 self._leave(pipeline, flow)
                 return
@@ -214,11 +221,32 @@ class Drive:
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
             "measurements": list(ready.measurements),
             "agreement": ready.agreement,
+            "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
             "memory": [plan.to_dict() for plan in ready.memory],
             "peak_memory_bytes": peak,
             "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),
             **ready.noted(),
         }
+
+    def _seen(self, pipeline: Pipeline, ready: Ready, cpu_s: float) -> Seen:
+        """Return what the verdict is worked out from."""
+        statistics, tally = pipeline.statistics(), self.tally
+        flow = statistics.flows[0]
+        return Seen(
+            items=tally.done + tally.failed,
+            seconds=tally.seconds,
+            stages=statistics.stages,
+            cpus=cpu_budget().threads,
+            cpu_s=cpu_s,
+            delayed_s=sum(delayed_s(worker.thread.native_id) for worker in pipeline.workers),
+            source_s=flow.source_s,
+            output_s=tally.output_s,
+            late_s=flow.late_s,
+            waits=flow.waits,
+            ceilings=ready.ceilings,
+            apart=frozenset() if all(plan.device == "cpu" for plan in ready.memory) else frozenset({"model"}),
+            window=flow.window,
+        )
 
     def _max_bytes(self) -> int:
         given = self._orders.limits.max_bytes
@@ -266,6 +294,7 @@ class Drive:
             plan=tally.plan,
             failures=tuple(self._job.ledger.failures(SHOWN_FAILURES)),
             notes=self._notes(),
+            verdict=None if tally.seen is None else verdict(replace(tally.seen, seconds=seconds)),
         )
 
     def _notes(self) -> dict[str, int]:

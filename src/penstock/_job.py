@@ -21,6 +21,8 @@ from penstock._sinks.ledger import Counts, Ledger, Outcome, write_failures
 from penstock.errors import AuditError, LedgerError, SinkError, UsageError
 
 SINK_STATE, FINGERPRINT, CHOICES, COMMAND, DISORDER = "sink", "fingerprint", "choices", "command", "disorder"
+CEILINGS = "ceilings"
+"""What its steps could do alone, and on which machine that was measured."""
 SUSPECT = "suspect"
 """An audit found the output wrong."""
 WORKING_FOLDER = "working_folder"
@@ -133,6 +135,7 @@ class Job:
             with self.ledger.transaction():
                 self.ledger.forget()
                 self.ledger.put(CHOICES, None)
+                self.ledger.put(CEILINGS, None)
                 self.ledger.put(FINGERPRINT, now)
             return
         differences = differing(stored, now)

@@ -22,6 +22,7 @@ class Part:
 
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
     `own`: where code of the user's runs, which may use any library; None: the step is penstock's own.
+    `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
     """
 
     step: Step
@@ -29,6 +30,7 @@ class Part:
     branch: str | None = None
     serial: bool = False
     own: Literal["thread", "process"] | None = None
+    tryable: bool = False
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:

@@ -10,7 +10,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from penstock import _exceeding
-from penstock._adapt import Ready
 from penstock._contracts import Failure
 from penstock._dealing import dealt
 from penstock._devices import cpu_budget, memory_budget
@@ -22,6 +21,7 @@ from penstock._engine.sizing import Window
 from penstock._engine.statistics import PipelineStatistics
 from penstock._options import Auto, Batching
 from penstock._plan import stages_of, window_of
+from penstock._ready import Ready
 from penstock._recipes import recipe_of
 from penstock._request import Request
 from penstock._submitted import SessionStatistics, Submitted, Tally, item_error

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from penstock._branches import encoding
 from penstock._budget import Budget
+from penstock._ceilings import of_run, raced
 from penstock._command import stored
 from penstock._contracts import Source
+from penstock._devices import cpu_budget, cpu_name
 from penstock._drive import Drive, Orders
 from penstock._engine.chunks import chosen, listed, positional
 from penstock._engine.flow import Take
 from penstock._engine.step import Step
 from penstock._interrupt import Interrupts, checkpoint
-from penstock._job import CHOICES, COMMAND, WORKING_FOLDER, Job, job_folder
+from penstock._job import CEILINGS, CHOICES, COMMAND, WORKING_FOLDER, Job, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
+from penstock._ready import Ready
 from penstock._recipes import AnyRecipe, recipe_of
 from penstock._request import Request
 from penstock._several import Several
@@ -143,7 +146,28 @@ class Task:
             encode = encoding(sink.encode) if several else sink.encode
             earlier = job.ledger.answers() if several and self._retry else {}
             parts = [*ready.parts(earlier), Part(Step.of("write", encode, takes_item=True))]
+            with drive.interrupts.deferred():
+                ready = replace(
+                    ready, ceilings={**raced(ready.measurements), **self._ceilings(job, parts, entries, todo)}
+                )
+            checkpoint()
             drive.run(parts, self._take(job), ready, self._recipe.threads)
+
+    def _ceilings(self, job: Job, parts: Sequence[Part], entries: Sequence[Any], todo: int | None) -> dict[str, float]:
+        """Return what the steps could do alone: as the job knows it of this machine, or measured now."""
+        threads = cpu_budget().threads
+        here = {"threads": threads, "cpu": cpu_name()}
+        kept = job.ledger.get(CEILINGS)
+        if kept is not None and kept["of"] == here:
+            return dict(kept["rates"])
+        rates = of_run(parts, entries, threads, todo)
+        if rates:
+            job.remember(CEILINGS, {"of": here, "rates": rates})
+        return rates
+
+    def _raced(self, ready: Ready) -> dict[str, float]:
+        """Return the ceilings that the choice of the models has found, where it was made for as many threads."""
+        return raced(ready.measurements) if self._recipe.threads == cpu_budget().threads else {}
 
     def _first_entries(self, job: Job) -> Sequence[Any]:
         """Return some of the items to be done, to try the model on; an iterable that runs only once is given back."""

@@ -189,6 +189,9 @@ class Costs:
     def perf_counter(self) -> float:
         return getattr(self._local, "now", 0.0)
 
+    def thread_time(self) -> float:
+        return self.perf_counter() / 2  # others have the CPU as often
+
     def spend(self, seconds: float) -> None:
         self._local.now = self.perf_counter() + seconds
 
@@ -244,6 +247,7 @@ def test_busy_seconds_are_what_the_steps_took(costs: Costs) -> None:
     assert step.busy_s == pytest.approx(10.0)
     assert statistics.busy_s == step.busy_s
     assert step.cost_s == pytest.approx(0.25)
+    assert step.cpu_s == pytest.approx(5.0)
 
 
 def test_workers_live_as_long_as_the_pipeline_and_are_bound_once() -> None:

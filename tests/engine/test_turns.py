@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penstock._engine.chunks import one_by_one
 from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
+from penstock._engine.post import Post
 from penstock._engine.sizing import TURNS, Window
 from penstock._engine.step import Stage, Step
 
@@ -33,13 +34,13 @@ def test_after_some_turns_a_worker_puts_a_parcel_by_for_an_idle_one(monkeypatch:
     post.queue.extend(Parcel(flow, i, (i, 1), [i], [i], [i]) for i in range(TURNS + 2))
     waits: list[int] = []
 
-    def waits_for_the_other(_: Pipeline, post: Any, __: float) -> None:
+    def waits_for_the_other(post: Post, _: float, __: Any) -> None:
         waits.append(len(post.queue))
         post.queue.popleft()  # the other one has come, and taken what was promised
         post.promised -= 1
         post.queue.append(Parcel(flow, 0, (0, 1), [0], [0], [0]))
 
-    monkeypatch.setattr(Pipeline, "_wait", waits_for_the_other)
+    monkeypatch.setattr(Post, "rest", waits_for_the_other)
     post.idle = 1
     for _ in range(TURNS + 1):
         assert pipeline._exchange(worker, post) is not None
@@ -70,15 +71,15 @@ def test_a_worker_gives_way_to_nobody_when_it_is_to_stop(monkeypatch: pytest.Mon
 
     pipeline = Pipeline([stage(slow, 2)])
     waits: list[float] = []
-    wait = Pipeline._wait
+    rest = Post.rest
 
-    def noted(self: Pipeline, post: Any, timeout_s: float) -> None:
-        if self._closing:
+    def noted(self: Post, timeout_s: float, flows: Any) -> None:
+        if pipeline._closing:
             waits.append(timeout_s)
         else:
-            wait(self, post, timeout_s)
+            rest(self, timeout_s, flows)
 
-    monkeypatch.setattr(Pipeline, "_wait", noted)
+    monkeypatch.setattr(Post, "rest", noted)
     with pipeline, pipeline.flow(one_by_one(range(100)), Window(32, 32)):
         assert begun.wait(WAIT_S)
         with pipeline.lock:  # as if one worker had done everything, and another were idle

@@ -55,6 +55,9 @@ class Slow:
     def perf_counter(self) -> float:
         return next(self._now)
 
+    def thread_time(self) -> float:
+        return 0.0
+
 
 def test_pieces_of_two_flows_are_not_gathered_into_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first batch of one waits for its first item; that of the other has the same numbers, and is complete."""

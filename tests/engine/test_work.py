@@ -26,6 +26,9 @@ class Costs:
     def perf_counter(self) -> float:
         return self.now
 
+    def thread_time(self) -> float:
+        return self.now / 4
+
 
 @pytest.fixture
 def costs(monkeypatch: pytest.MonkeyPatch) -> Costs:
@@ -65,6 +68,27 @@ def test_all_steps_run_over_all_items_and_are_timed_and_counted(costs: Costs, wo
     assert [(c.items, c.failed) for c in clocks] == [(100, 0), (100, 50)]
     assert clocks[0].busy_s == pytest.approx(OVERTIME_S / 10)
     assert clocks[1].busy_s == 0.0
+    assert [c.cpu_s for c in clocks] == [pytest.approx(OVERTIME_S / 40), 0.0]
+
+
+def test_what_others_do_for_a_worker_counts_as_computing(costs: Costs, worker: Worker) -> None:
+    """A process of which nobody knows what it does."""
+
+    def asks(x: int) -> int:
+        costs.now += 1.0
+        worker.elsewhere_s += 0.75
+        return x
+
+    _, _, (clock,) = work(worker, bound(asks), parcel_of(1), None)
+    assert clock.cpu_s == pytest.approx(1.0)
+
+
+def test_single_requests_are_not_timed_on_the_cpu(costs: Costs, worker: Worker) -> None:
+    parcel = parcel_of(1)
+    parcel.flow = cast("Flow", SimpleNamespace(closed=False, tickets=SimpleNamespace(begin=lambda _: None)))
+    costs.now = 4.0
+    _, _, (clock,) = work(worker, bound(lambda x: x), parcel, None)
+    assert clock.cpu_s == 0.0
 
 
 def test_items_that_failed_before_do_not_count_as_seen(costs: Costs, worker: Worker) -> None:

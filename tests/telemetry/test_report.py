@@ -6,6 +6,7 @@ import json
 
 from penstock._engine.statistics import StepStatistics
 from penstock._telemetry.report import Report
+from penstock._telemetry.verdict import Verdict
 
 
 def report(**changes: object) -> Report:
@@ -23,7 +24,10 @@ def report(**changes: object) -> Report:
 
 
 def test_line() -> None:
-    assert str(report()) == "10,000 items: 9,997 done, 3 failed; 10,000 in 24.2 s = 412/s; slowest stage: model"
+    said = "412/s = 96% of this machine's limit (430/s); slowest stage: model 71% busy"
+    verdict = Verdict(said, "model", 430.0, ())
+    assert str(report(verdict=verdict)) == f"10,000 items: 9,997 done, 3 failed; 10,000 in 24.2 s = {said}"
+    assert str(report()) == "10,000 items: 9,997 done, 3 failed; 10,000 in 24.2 s = 412/s"
 
 
 def test_rare_counts_are_shown_when_there_are_any() -> None:

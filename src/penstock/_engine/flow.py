@@ -9,9 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from penstock._engine.gate import Chunk, Gate
+from penstock._engine.idle import Cause, Waits, cause
+from penstock._engine.lateness import Lateness
 from penstock._engine.parcel import Parcel, estimate_nbytes
 from penstock._engine.sizing import Window, smooth
 from penstock._engine.statistics import FlowStatistics
@@ -55,6 +59,11 @@ class Flow:
         self._ready: deque[Parcel] = deque()
         self._arrived_to = self._delivered = 0
         self._source_s = 0.0
+        self._held = 0
+        self._full = False
+        self._waits = Waits()
+        self._accounted = time.perf_counter()
+        self._lateness = Lateness()
         self._least = 1
         self._exhausted = False
         self._draining = False
@@ -98,22 +107,26 @@ class Flow:
         A consumer that needs no item at once asks for many: each time it wakes it takes the interpreter from a worker.
         Raises what went wrong.
         """
+        self._lateness.begin()
         with self._pipeline.lock:
             self._least = least
             if not self._enough():
                 self._arrived.wait(min(timeout_s, self._pipeline.watch_period_s))
+                self._lateness.woken()
             parcels = list(self._ready)
             self._ready.clear()
             self._delivered += sum(map(len, parcels))
             if not parcels and self._ended():
                 self._raise_error()
                 return None
+        self._lateness.end()
         self._pipeline.watch()
         return parcels
 
     def release(self, n: int) -> None:
         """Give back the room of `n` delivered items."""
         with self._pipeline.lock:
+            self.account()
             self.gate.release(n)
 
     def drain(self) -> None:
@@ -148,7 +161,8 @@ class Flow:
     def statistics(self) -> FlowStatistics:
         """Return a snapshot."""
         with self._pipeline.lock:
-            return self.gate.statistics(self._delivered, self._source_s)
+            seen = self.gate.statistics(self._delivered, self._source_s)
+            return replace(seen, waits=copy(self._waits), late_s=self._lateness.mean_s)
 
     # ---- the pipeline's side, lock held
 
@@ -156,17 +170,39 @@ class Flow:
         """Take a finished parcel in; it becomes ready when everything before it has arrived. Lock held."""
         if self.closed:
             return
+        self.account()
         self.gate.came_out(len(parcel))
         if not self._ordered:
             self._ready.append(parcel)
             self._arrived_to += len(parcel)
         else:
             self._waiting[parcel.start] = parcel
+            self._held += len(parcel)
             while (following := self._waiting.pop(self._arrived_to, None)) is not None:
                 self._ready.append(following)
                 self._arrived_to += len(following)
+                self._held -= len(following)
         if self._enough():
+            self._lateness.tell()
             self._arrived.notify()
+
+    def account(self) -> None:
+        """Count the time since the last change as what the idle workers of the first stage waited for. Lock held.
+
+        Called before anything changes that this is read off.
+        """
+        now = time.perf_counter()
+        idle = self._pipeline.posts[0].idle
+        if idle:
+            self._waits.add(self._cause(), idle * (now - self._accounted))
+        self._accounted = now
+
+    def _cause(self) -> Cause:
+        if self._exhausted or self._draining:
+            return "end"
+        out, in_flight = self._arrived_to - self.gate.released, self.gate.in_flight
+        queued = any(post.queue for post in self._pipeline.posts)
+        return cause(full=self._full, queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
 
     def missing(self) -> int:
         """Return how many items neither came out nor wait for others, where the pipeline is empty. Lock held."""
@@ -206,6 +242,7 @@ class Flow:
         except BaseException as caught:  # noqa: BLE001 - whatever the user's iterable raises belongs to the consumer
             error = caught
         with self._pipeline.lock:
+            self.account()
             self._error = self._error or error
             self._exhausted = exhausted or error is not None
             self.gate.seal()
@@ -218,8 +255,14 @@ class Flow:
             while not (self.closed or self._draining):
                 if (n := self.gate.offer()) is not None:
                     return n
+                self._set_full(full=True)
                 self.gate.room.wait(RECHECK_S)
+                self._set_full(full=False)
         return None
+
+    def _set_full(self, *, full: bool) -> None:
+        self.account()
+        self._full = full
 
     def _admit(self, chunk: Chunk, spent_s: float) -> None:
         values = chunk[2]
@@ -227,6 +270,7 @@ class Flow:
         with self._pipeline.lock:
             if self.closed or self._draining:
                 return
+            self.account()
             self._source_s += spent_s
             self.gate.source_cost_s = smooth(self.gate.source_cost_s, spent_s / len(values))
             self.gate.admit(self, chunk, nbytes)

@@ -157,6 +157,9 @@ class Inlet:
         self.gate.came_out(len(parcel))
         self.gate.release(len(parcel))
 
+    def account(self) -> None:
+        """Nothing is said about what idle workers wait for: for callers."""
+
     def missing(self) -> int:
         """Return how many items did not come out, where the pipeline is empty. Lock held."""
         return 0 if self.closed else self.gate.in_flight

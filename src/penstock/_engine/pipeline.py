@@ -161,7 +161,7 @@ class Pipeline:
     def _stage_statistics(self, s: int, post: Post) -> StageStatistics:
         counts = tuple(worker.items for worker in self.workers if worker.stage == s)
         steps = tuple(
-            StepStatistics(step.name, clock.busy_s, clock.items, clock.failed)
+            StepStatistics(step.name, clock.busy_s, clock.items, clock.failed, clock.cpu_s)
             for step, clock in zip(post.stage.steps, post.clocks, strict=True)
         )
         return StageStatistics(post.stage.name, post.stage.workers, post.queued(), counts, steps)
@@ -312,6 +312,8 @@ class Pipeline:
             worker.lease = worker.parcel = None
             if worker.given_up:
                 return None
+            for flow in self.flows:
+                flow.account()
             self._hand_over(worker, post)
             worker.through = []
             self._give_way(worker, post)
@@ -323,7 +325,7 @@ class Pipeline:
                     worker.turns += 1
                     worker.parcel = taken
                     return taken
-                self._wait(post, taken)
+                post.rest(taken, self.flows)
                 waited = True
         return None
 
@@ -333,12 +335,6 @@ class Pipeline:
             worker.turns = 0
             post.promised += 1
             post.ready.notify()
-
-    def _wait(self, post: Post, timeout_s: float) -> None:
-        post.idle += 1
-        post.ready.wait(timeout_s)
-        post.idle -= 1
-        post.promised = max(0, post.promised - 1)  # whoever has waited, for whatever reason, may take one
 
     def _next(self, post: Post) -> Parcel | float:
         """Take the first parcel that need not wait for more items; else return for how long to wait."""

@@ -44,10 +44,22 @@ class Post:
         """Return how many items wait."""
         return sum(map(len, self.queue))
 
+    def rest(self, timeout_s: float, flows: Sequence[Flow | Inlet]) -> None:
+        """Let the calling worker wait for a parcel; `flows` count what for. Lock held."""
+        for flow in flows:
+            flow.account()
+        self.idle += 1
+        self.ready.wait(timeout_s)
+        for flow in flows:
+            flow.account()
+        self.idle -= 1
+        self.promised = max(0, self.promised - 1)  # whoever has waited, for whatever reason, may take one
+
     def count(self, clocks: Sequence[Clock]) -> None:
         """Add what a worker has counted."""
         for total, clock in zip(self.clocks, clocks, strict=True):
             total.busy_s += clock.busy_s
+            total.cpu_s += clock.cpu_s
             total.items += clock.items
             total.failed += clock.failed
 

@@ -6,6 +6,7 @@ was answered is done twice.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -120,11 +121,12 @@ def _guarded(apart: Apart, ask: Callable[[Apart, Sequence[Any]], list[Any]], val
     worker = HERE.worker
     if worker is None:
         return ask(apart, values)
-    worker.elsewhere = apart.told
+    worker.elsewhere, begun = apart.told, time.perf_counter()
     try:
         return ask(apart, values)
     finally:
         worker.elsewhere = None
+        worker.elsewhere_s += time.perf_counter() - begun
 
 
 class Apart:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from penstock._engine.idle import Waits
+
 
 @dataclass(frozen=True, slots=True)
 class StepStatistics:
-    """One step: `busy_s` seconds spent in it by all workers, items that entered, items that failed in it."""
+    """One step: `busy_s` seconds spent in it by all workers, items that entered, items that failed in it.
+
+    `cpu_s`: for how long of that its threads had a CPU; what processes do counts as all of it.
+    """
 
     name: str
     busy_s: float
     items: int
     failed: int
+    cpu_s: float = 0.0
 
     @property
     def cost_s(self) -> float:
@@ -39,7 +45,11 @@ class StageStatistics:
 
 @dataclass(frozen=True, slots=True)
 class FlowStatistics:
-    """One flow: items admitted, delivered, in flight (now, at most); the window in force; bytes an item holds."""
+    """One flow: items admitted, delivered, in flight (now, at most); the window in force; bytes an item holds.
+
+    `source_s`: seconds in the source. `waits`: what idle workers waited for. `late_s`: how long the consumer takes, on
+    average, to get the interpreter once enough has come out.
+    """
 
     admitted: int
     delivered: int
@@ -48,6 +58,8 @@ class FlowStatistics:
     window: int
     item_nbytes: int
     source_s: float
+    waits: Waits = field(default_factory=Waits)
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import numpy as np
 from penstock._contracts import Model, Predict
 from penstock._models.ceiling import Ceiling
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 READY_TIMEOUT_S = 600.0
 """Longest wait for all threads to stand at the start; a first call may compile for long, but not for ever."""
@@ -26,13 +28,23 @@ def side_by_side(
 
     `at_start` is called once, when all have entered their worker.
     """
+    return together(model.worker, threads, job, at_start)
+
+
+def together(
+    enter: Callable[[], AbstractContextManager[F]],
+    threads: int,
+    job: Callable[[F, int], T],
+    at_start: Callable[[], None] | None = None,
+) -> list[T]:
+    """Return what `job(fn, place)` gives in each of `threads` threads, with the `fn` that it got of `enter()`."""
     start = threading.Barrier(threads, at_start)
 
     def work(place: int) -> T:
         try:
-            with model.worker() as predict:
+            with enter() as fn:
                 start.wait(READY_TIMEOUT_S)
-                return job(predict, place)
+                return job(fn, place)
         except BaseException:
             start.abort()  # or the others would wait for this one
             raise

@@ -28,7 +28,8 @@ class Replicas:
     Bounds on multiprocessing timing anomalies, 1969.)
 
     `callers`: how many workers a stage of the model's own has; None: the common threads call it, fused with the rest.
-    `serial`: a copy bears one thread, so that nobody can take the place of one that is stuck in it.
+    `serial`: a copy bears one thread, so that nobody can take the place of one that is stuck in it. `devices`: where
+    they are.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Replicas:
         self.name = members[0].name
         self.callers = callers
         self.concurrency = members[0].concurrency
+        self.devices = tuple(devices)
         self.serial = self.concurrency not in _TOGETHER
         self._members = list(members)
         self._ceilings = [Ceiling(member.name) for member in members]

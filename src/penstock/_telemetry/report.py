@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
 from penstock._printable import printable
+from penstock._telemetry.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class Report:
     run. `skipped`: not attempted. `ignored`: no images by suffix. `vanished`: done earlier, no longer in the source;
     `beyond_limit`: done earlier, not among the first `limit` items now.
     `failures`: the first 100, as records with id, stage, model, type, message, attempts; all are in failures.jsonl.
-    `notes`: what was unusual but no failure, with its count. `stages`: the steps with their busy seconds.
+    `notes`: what was unusual but no failure, with its count. `stages`: the steps with their busy seconds. `verdict`:
+    what held the run back, where it did anything.
     """
 
     out: str
@@ -35,6 +37,7 @@ class Report:
     plan: Mapping[str, Any] = field(default_factory=dict)
     failures: tuple[Mapping[str, Any], ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     @property
     def rate(self) -> float:
@@ -55,6 +58,7 @@ class Report:
         """Return the report as JSON values."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["stages"] = [asdict(step) for step in self.stages]
+        values["verdict"] = None if self.verdict is None else self.verdict.to_dict()
         return {**values, "rate": self.rate, "slowest_stage": self.slowest_stage, "exit_code": self.exit_code}
 
     def __str__(self) -> str:
@@ -63,8 +67,8 @@ class Report:
         parts += [f"{n:,} {name}" for name, n in self._rare() if n]
         line = f"{self.planned:,} items: " + ", ".join(parts)
         if self.attempted:
-            line += f"; {self.attempted:,} in {self.seconds:.1f} s = {_rate(self.rate)}/s"
-        line += f"; slowest stage: {self.slowest_stage}" if self.slowest_stage else ""
+            line += f"; {self.attempted:,} in {self.seconds:.1f} s = "
+            line += f"{_rate(self.rate)}/s" if self.verdict is None else self.verdict.sentence
         if self.plan.get("precision", "f32") != "f32":
             line += f"\n{self.plan['precision']} against f32 {self.plan.get('agreement')}"
         if self.plan.get("memory_exceeded_bytes"):

@@ -1,0 +1,119 @@
+"""What idle workers wait for: the rule, and a flow that counts by it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock._engine.chunks import one_by_one
+from penstock._engine.flow import Flow
+from penstock._engine.idle import Waits, cause
+from penstock._engine.parcel import Parcel
+from penstock._engine.pipeline import Pipeline
+from penstock._engine.sizing import Window
+from penstock._engine.step import Stage, Step
+
+WAIT_S = 20.0
+
+
+def stage(fn: Callable[..., Any] = abs, workers: int = 1) -> Stage:
+    return Stage("work", (Step.of("work", fn),), workers)
+
+
+@pytest.mark.parametrize(
+    ("full", "queued", "held", "out", "inside", "expected"),
+    [
+        (False, False, 0, 0, 0, "source"),
+        (False, False, 9, 9, 9, "source"),  # it has room
+        (True, True, 9, 0, 0, "stages"),  # work is there, for others
+        (True, False, 5, 1, 1, "order"),
+        (True, False, 1, 5, 1, "output"),
+        (True, False, 0, 0, 2, "window"),
+        (True, False, 2, 2, 2, "window"),
+    ],
+)
+def test_cause(*, full: bool, queued: bool, held: int, out: int, inside: int, expected: str) -> None:
+    assert cause(full=full, queued=queued, held=held, out=out, inside=inside) == expected
+
+
+def test_waits_add_up() -> None:
+    waits = Waits()
+    waits.add("order", 1.0)
+    waits.add("order", 0.5)
+    waits.add("end", 2.0)
+    assert (waits.order, waits.end, waits.total) == (1.5, 2.0, 3.5)
+
+
+def passed(flow: Flow, seconds: float, idle: int = 1) -> Waits:
+    """Let `seconds` pass, as far as the flow can tell, with `idle` workers that have nothing to do."""
+    flow._pipeline.posts[0].idle = idle
+    flow._accounted -= seconds
+    flow.account()
+    flow._pipeline.posts[0].idle = 0
+    return flow.statistics().waits
+
+
+@pytest.fixture
+def flow() -> Flow:
+    """Return a flow of which nothing runs."""
+    return Pipeline([stage(workers=4)]).flow(one_by_one([]), Window(8, 8))
+
+
+def enter(flow: Flow, start: int, n: int) -> Parcel:
+    positions = list(range(start, start + n))
+    flow.gate.admit(flow, (positions, positions, list(positions)), 0)
+    return flow._pipeline.posts[0].queue.pop()
+
+
+def test_idle_workers_are_counted_each(flow: Flow) -> None:
+    assert passed(flow, 5.0, idle=3).source == pytest.approx(15.0, abs=0.1)
+    assert passed(flow, 5.0, idle=0).total == pytest.approx(15.0, abs=0.1)
+
+
+def test_finished_items_behind_one_that_is_not_hold_the_order(flow: Flow) -> None:
+    parcels = [enter(flow, start, n) for start, n in ((0, 1), (1, 5))]
+    flow._full = True
+    assert passed(flow, 1.0).window == pytest.approx(1.0, abs=0.1)  # all are being worked on
+    with flow._pipeline.lock:
+        flow.arrive(parcels[1])
+    assert passed(flow, 2.0).order == pytest.approx(2.0, abs=0.1)
+    with flow._pipeline.lock:
+        flow.arrive(parcels[0])
+    waits = passed(flow, 4.0)
+    assert waits.output == pytest.approx(4.0, abs=0.1)  # nobody has released them
+    flow.release(6)
+    flow._full = False
+    assert passed(flow, 8.0).source == pytest.approx(8.0, abs=0.1)
+    assert passed(flow, 0.0).total == pytest.approx(15.0, abs=0.2)
+
+
+def test_work_that_waits_for_others_is_no_fault_of_the_window(flow: Flow) -> None:
+    flow._full = True
+    flow._pipeline.posts[0].queue.append(enter(flow, 0, 1))
+    assert passed(flow, 1.0).stages == pytest.approx(1.0, abs=0.1)
+
+
+def test_at_the_end_nothing_is_missing(flow: Flow) -> None:
+    flow._exhausted = True
+    assert passed(flow, 1.0).end == pytest.approx(1.0, abs=0.1)
+
+
+def test_workers_of_a_running_pipeline_count() -> None:
+    """They wait for a source that gives nothing until they have been seen to wait."""
+    begun = threading.Event()
+
+    def values() -> Any:
+        assert begun.wait(WAIT_S)
+        yield 1
+
+    with Pipeline([stage(workers=2)]) as pipeline, pipeline.flow(one_by_one(values()), Window(8, 8)) as flow:
+        while pipeline.posts[0].idle < 2:
+            flow.collect(0.01)
+        begun.set()
+        assert [value for parcel in flow for value in parcel.values] == [1]
+        waits = flow.statistics().waits
+    assert waits.source > 0.0
+    assert waits.order == waits.output == 0.0

@@ -1,0 +1,142 @@
+"""Ceilings: which steps are measured and which are never called, on what, and that a job keeps them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import penstock
+from penstock import _ceilings as module
+from penstock import _task
+from penstock._ceilings import ITEMS, ceilings, limit_of, of_run, raced, trials
+from penstock._engine.step import Rows, Step
+from penstock._plan import Part
+
+
+def part(name: str, fn: Any, *, tryable: bool = True, block: int | None = None) -> Part:
+    return Part(Step.of(name, fn, block=block), tryable=tryable)
+
+
+def refuse(value: Any) -> Any:
+    raise AssertionError("a user's function was called to measure it")
+
+
+def test_each_step_gets_what_those_before_it_gave() -> None:
+    tried = trials([part("a", lambda x: x + 1), part("b", lambda x: 2 * x)], range(3))
+    assert [trial.step.name for trial in tried] == ["a", "b"]
+    assert [trial.rows.values for trial in tried] == [[0, 1, 2], [1, 2, 3]]
+    assert all(trial.cost_s > 0 for trial in tried)
+
+
+def test_what_is_the_users_is_never_called_nor_what_comes_behind_it() -> None:
+    tried = trials([part("a", abs), part("own", refuse, tryable=False), part("c", refuse)], range(3))
+    assert [trial.step.name for trial in tried] == ["a"]
+    assert trials([part("own", refuse, tryable=False)], range(3)) == []
+
+
+def test_items_that_fail_are_left_out() -> None:
+    tried = trials([part("a", lambda x: 1 / x), part("b", abs)], [0, 1, 2])
+    assert tried[1].rows.values == [1.0, 0.5]
+    assert len(trials([part("a", lambda x: 1 / 0), part("b", refuse)], [0, 1])) == 1
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_batches_are_whole(n: int, block: int) -> None:
+    """A measured batch has the size of those in the run, also where there are fewer items."""
+    seen: list[int] = []
+
+    def batch(values: list[int]) -> list[int]:
+        seen.append(len(values))
+        return values
+
+    tried = trials([part("m", batch, block=block)], range(n))
+    ceilings(tried, 2, 0.0)
+    assert set(seen) == {block}
+    assert set(tried[0].rows.values) == set(range(n))
+
+
+def test_all_threads_work_at_once_each_with_what_it_bound() -> None:
+    together, bound = threading.Barrier(3), itertools.count()
+
+    @contextmanager
+    def bind() -> Iterator[Any]:
+        next(bound)
+        yield lambda x: together.wait(20.0) if x else 0
+
+    step = Step("a", bind)
+    rates = ceilings([module.Trial(step, Rows(range(1), [1], [1], 0), 1.0)], 3, 0.0)
+    assert list(rates) == ["a"]
+    assert next(bound) == 3 * module.ROUNDS
+
+
+def test_the_better_half_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([10.0, 2.0, 20.0, 3.0])
+    monkeypatch.setattr(module, "_rate", lambda *_: next(rates))
+    assert ceilings(trials([part("a", abs)], [1]), 2, 0.0) == {"a": 15.0}
+
+
+def test_the_limit_is_what_an_item_takes_of_all_steps() -> None:
+    assert limit_of({"a": 100.0, "b": 100.0}) == pytest.approx(50.0)
+    assert limit_of({"a": 100.0}) == pytest.approx(100.0)
+
+
+def test_short_runs_are_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [part("a", abs)]
+    assert of_run(parts, range(4), 2, None) == {}
+    assert of_run([part("a", refuse)], range(4), 2, 5) == {}
+    assert of_run(parts, range(4), 2, ITEMS**2) == {}  # a microsecond each
+    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    monkeypatch.setattr(module, "BUDGET_S", 0.0)
+    assert list(of_run(parts, range(4), 2, ITEMS**2)) == ["a"]
+    assert of_run(parts, [], 2, ITEMS**2) == {}
+
+
+def test_models_that_were_timed_when_chosen() -> None:
+    timed = {"verdict": "chosen", "items_per_s": 9.0}
+    assert raced([{**timed, "verdict": "0.5 of the chosen one's rate"}, timed]) == {"model": 9.0}
+    assert raced([{**timed, "model": "a"}, {**timed, "items_per_s": None}]) == {"a: model": 9.0}
+
+
+def test_a_job_keeps_them_and_its_output_is_the_same(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured changes no byte, and a resumed run has what the first one found."""
+    pytest.importorskip("onnxruntime")
+    photos = sorted((shared_data / "photos" / "flowers").rglob("*.jpg"))[:6]
+    model = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx"
+    how: dict[str, Any] = {"preset": "inception", "runtime": "onnxruntime", "batch": 1}
+    plain = penstock.run(photos, model, out=tmp_path / "plain.jsonl", **how)
+    assert set(plain.plan["ceilings"]) <= {"model"}  # of the choice: such a run is too short for more
+
+    real = of_run
+    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    monkeypatch.setattr(_task, "of_run", lambda parts, entries, threads, todo: real(parts, entries, threads, 10**4))
+    first = penstock.run(photos, model, out=tmp_path / "o.jsonl", limit=3, **how)
+    assert set(first.plan["ceilings"]) == {"decode", "preprocess", "model", "postprocess"}
+    assert all(rate > 0 for rate in first.plan["ceilings"].values())
+
+    monkeypatch.setattr(_task, "of_run", refuse)
+    second = penstock.run(photos, model, out=tmp_path / "o.jsonl", **how)
+    assert second.plan["ceilings"] == first.plan["ceilings"]
+    assert (tmp_path / "o.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+
+
+def test_a_model_that_is_a_function_sees_each_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def model(batch: list[int]) -> list[int]:
+        seen.extend(batch)
+        return batch
+
+    monkeypatch.setattr(module, "WORTH_S", 0.0)
+    report = penstock.run(range(600), model, out=tmp_path / "o.jsonl")
+    assert sorted(seen) == list(range(600))
+    assert report.plan["ceilings"] == {}
