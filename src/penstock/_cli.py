@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock._commands import report
+
 if TYPE_CHECKING:
     from penstock._telemetry.progress import Mode
     from penstock._telemetry.report import Report
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands.add_parser("run", help="a model over a folder, glob, table, list of paths or stdin"))
     _add_retry(commands.add_parser("retry", help="run the failed items of a job again"))
+    report.add(commands)
     failures = commands.add_parser("failures", help="show the failed items of a job, one JSON line each")
     failures.add_argument("out", type=Path, metavar="OUT")
     failures.set_defaults(action=_failures)
@@ -151,6 +154,7 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
+    report.add_to_run(parser)
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print errors only")
     shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
@@ -227,9 +231,9 @@ def _run(given: argparse.Namespace) -> int:
     limits = Limits(item_timeout_s=given.item_timeout)
     if given.factory is not None:
         options["model"] = _made_by(given.factory, options["model"])
-    with _warnings(given):
-        report = run(given.source, limits=limits, progress=_progress(given), **options)
-    return _show(report, given)
+    with _warnings(given), report.page_behind(given):
+        done = run(given.source, limits=limits, progress=_progress(given), **options)
+    return _show(done, given)
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -237,9 +241,9 @@ def _retry(given: argparse.Namespace) -> int:
 
     arguments = retry_arguments(given.out)
     sys.path.insert(0, "")  # a factory's module is found where the command is typed
-    with _warnings(given):
-        report = run(**arguments, out=given.out, retry=True, progress=_progress(given))
-    return _show(report, given)
+    with _warnings(given), report.page_behind(given):
+        done = run(**arguments, out=given.out, retry=True, progress=_progress(given))
+    return _show(done, given)
 
 
 def _made_by(factory: str, model: Any) -> Any:

@@ -21,8 +21,8 @@ from penstock._telemetry.timeline import Reading, Timeline, reading_of, samples
 NAME = "report.json"
 VERSION = 1
 PERIOD_S = 1.0
-"""Between two writings while a run goes on, at least; and at least 200 times what one takes."""
-SHARE = 1 / 200
+"""Between two writings while a run goes on, at least; and at least 400 times what one takes."""
+SHARE = 1 / 400
 _LOG = logging.getLogger("penstock")
 
 
