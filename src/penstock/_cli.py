@@ -231,7 +231,7 @@ def _run(given: argparse.Namespace) -> int:
     limits = Limits(item_timeout_s=given.item_timeout)
     if given.factory is not None:
         options["model"] = _made_by(given.factory, options["model"])
-    with _warnings(given), report.page_behind(given):
+    with _warnings(given), report.shown(given):
         done = run(given.source, limits=limits, progress=_progress(given), **options)
     return _show(done, given)
 
@@ -241,7 +241,7 @@ def _retry(given: argparse.Namespace) -> int:
 
     arguments = retry_arguments(given.out)
     sys.path.insert(0, "")  # a factory's module is found where the command is typed
-    with _warnings(given), report.page_behind(given):
+    with _warnings(given), report.shown(given):
         done = run(**arguments, out=given.out, retry=True, progress=_progress(given))
     return _show(done, given)
 

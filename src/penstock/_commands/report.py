@@ -1,11 +1,13 @@
-"""`penstock report`, and `--report` of a run: the page of a job, in one HTML file."""
+"""`penstock report`, and `--report` and `--live` of a run: the page of a job, in one HTML file or while it goes on."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,19 @@ def add(commands: Any) -> None:
     """Add `penstock report` to the subcommands of an argparse parser."""
     parser = commands.add_parser("report", help="a page of a job: what came of it, how fast and why, every result")
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="where to write it (default: NAME.report.html beside OUT)")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="where to write it (default: NAME.report.html beside OUT)"
+    )
     parser.set_defaults(action=_report)
 
 
 def add_to_run(parser: argparse.ArgumentParser) -> None:
-    """Add `--report` to `penstock run` and `penstock retry`."""
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page about the run, see penstock report")
+    """Add `--report` and `--live` to `penstock run` and `penstock retry`."""
+    seen = parser.add_argument_group("to look at it")
+    seen.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write a page about the run, see penstock report"
+    )
+    seen.add_argument("--live", metavar=":PORT", help="serve that page, to this machine, while the run goes on")
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -52,12 +60,34 @@ def write_page(out: Path, html: Path) -> int:
 
 
 @contextmanager
-def page_behind(given: argparse.Namespace) -> Iterator[None]:
-    """Write the page that `--report` asks for when what happens inside is over, however it ends."""
-    from penstock._job import job_folder
+def shown(given: argparse.Namespace) -> Iterator[None]:
+    """Show what happens inside as `--live` and `--report` ask: while it goes on, and when it is over, however it ends.
 
-    try:
+    Raises UsageError, before anything is done, where the address or the folder of the file cannot be used.
+    """
+    from penstock._job import job_folder
+    from penstock.errors import UsageError
+
+    if given.report is not None and not given.report.absolute().parent.is_dir():
+        raise UsageError(f"--report {given.report}: the folder {given.report.parent} does not exist. Make it first.")
+    with ExitStack() as stack:
+        if given.report is not None:
+            stack.callback(_write_page_of_job, given.out, given.report, job_folder(given.out))
+        if given.live is not None:
+            stack.enter_context(_served(given))
         yield
-    finally:
-        if given.report is not None and (job_folder(given.out) / "ledger.sqlite").is_file():
-            write_page(given.out, given.report)
+
+
+def _write_page_of_job(out: Path, html: Path, folder: Path) -> None:
+    if (folder / "ledger.sqlite").is_file():  # else the run was refused before there was anything to show
+        write_page(out, html)
+
+
+@contextmanager
+def _served(given: argparse.Namespace) -> Iterator[None]:
+    from penstock._page.live import Live, address_of
+
+    with Live(given.out, *address_of(given.live)) as live:
+        said = json.dumps({"event": "live", "url": live.url}) if given.json else f"live: {live.url}"
+        print(said, file=sys.stderr, flush=True)
+        yield

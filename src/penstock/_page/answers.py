@@ -84,4 +84,4 @@ def short(value: Any) -> str:
 
 
 def _array(shape: Sequence[int], dtype: str) -> str:
-    return f"{dtype} array, {' × '.join(f'{side:,}' for side in shape)}"
+    return f"{dtype} array, {' x '.join(f'{side:,}' for side in shape)}"

@@ -1,4 +1,4 @@
-"""What is known about right and wrong answers, as a page shows it: `evaluation.json` and `.jsonl` in the job's folder."""
+"""What is known about right and wrong answers, as a page shows it: `evaluation.json`, `.jsonl` in the job's folder."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Truth = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """`models`: their names ("" where there is one alone). `items`: rows for the page, see `_row`; `paths`: their files.
+    """`models`: their names ("" where there is one alone). `items`: rows for the page, see `_row`. `paths`: of those.
 
     `total`: how many results there are. `order`: numbers of the rows, those that most deserve a picture first.
     """

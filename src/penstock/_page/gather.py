@@ -48,7 +48,9 @@ def _add_pictures_of_failures(out: Path, causes: list[dict[str, Any]], folder: s
     """Give the examples of failures their pictures: what failed behind the decoder often has one."""
     examples = [example for cause in causes for example in cause["examples"]]
     ids = {example["id"] for example in examples}
-    paths = {item.id: os.path.join(folder, item.path) for item in listed(out) if item.id in ids and item.path is not None}
+    paths = {
+        item.id: os.path.join(folder, item.path) for item in listed(out) if item.id in ids and item.path is not None
+    }
     pictures = thumbnails(list(paths.values()), MOST_BYTES_OF_FAILURES)
     for example in examples:
         if (picture := pictures.get(paths.get(example["id"], ""))) is not None:

@@ -37,7 +37,8 @@ _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 def page(data: Mapping[str, Any], *, live: bool = False) -> str:
     """Return the page that shows `data`, see `gather.page_data`; a `live` one listens to the server it came from."""
     style, script = _joined(STYLES), _joined(SCRIPTS)
-    title = escape(f"{data['name']} – penstock".encode("utf-8", "replace").decode(), quote=False)
+    title = escape(f"{data['name']} - penstock".encode("utf-8", "replace").decode(), quote=False)
+    values = embedded({**data, "live": live, "version": version("penstock")})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script, live=live)}">\n'
@@ -45,7 +46,7 @@ def page(data: Mapping[str, Any], *, live: bool = False) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         "<noscript>This page is drawn by a script that is part of it; allow it to run.</noscript>\n"
-        f'<script type="application/json" id="data">{embedded({**data, "live": live, "version": version("penstock")})}</script>\n'
+        f'<script type="application/json" id="data">{values}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 

@@ -28,9 +28,8 @@ def thumbnails(paths: Sequence[str], most_bytes: int) -> dict[str, str]:
     if find_spec("PIL") is None:
         return {}
     found: dict[str, str] = {}
-    nbytes = tried = 0
-    for path, uri in _made(paths):
-        tried += 1
+    nbytes = 0
+    for tried, (path, uri) in enumerate(_made(paths), start=1):
         if uri is not None:
             found[path] = uri
             nbytes += len(uri)
@@ -63,4 +62,3 @@ def thumbnail(path: str) -> str | None:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY, method=METHOD)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-

@@ -9,7 +9,7 @@ function evaluation() {
     "evaluation",
     "Right and wrong",
     note(`${said}.`),
-    table("Figures of each model", figuresOf(models), models),
+    models.length > 1 ? table("Figures of each model", figuresOf(models), models) : scoresOf(models[0]),
     comparisons(found.comparisons || []),
     ...models.map((model, i) => detailsOf(model, models.length > 1, i === 0)),
   );
@@ -23,6 +23,12 @@ function figuresOf(models) {
     { title: "items", number: true, value: (m) => m.items, show: (m) => count(m.items) },
     ...known.map(([title, key]) => ({ title, number: true, value: (m) => m[key], show: (m) => (typeof m[key] === "number" ? make("b", {}, percent(m[key])) : "–") })),
   ];
+}
+
+/** Return the figures of the only model there is. */
+function scoresOf(model) {
+  const shown = figuresOf([model]).slice(2).map((figure) => make("div", { class: "tile" }, make("dt", {}, figure.title), make("dd", {}, figure.show(model))));
+  return make("dl", { class: "scores" }, ...shown);
 }
 
 function comparisons(pairs) {
@@ -42,7 +48,9 @@ function comparisons(pairs) {
 }
 
 function detailsOf(model, several, open) {
-  const parts = [matrix(model), perClass(model), pairsOf(model), worstOf(model)].filter(Boolean);
+  const halves = [matrix(model), perClass(model)].filter(Boolean);
+  const wide = (model.labels || []).length > 10;
+  const parts = [halves.length ? make("div", { class: wide ? null : "halves" }, ...halves) : null, pairsOf(model), worstOf(model)].filter(Boolean);
   if (!parts.length) return null;
   if (!several) return make("div", {}, ...parts);
   return make("details", { class: "model", open }, make("summary", {}, model.name), ...parts);

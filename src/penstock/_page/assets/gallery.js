@@ -37,12 +37,12 @@ function chosen() {
 
 function gallery() {
   const { items, total, models } = data.gallery;
-  if (!items.length) return section("gallery", "Results", note("There are no results yet."));
+  if (!items.length) return section("gallery", "Results", note(data.live ? "The results so far are here when this page is loaded again, and all of them at the end." : "There are no results."));
   parts.count = make("p", { class: "count", role: "status" });
   parts.cards = make("ul", { class: "cards", id: "cards" });
   parts.pagers = [pager("above"), pager("below")];
   const some = total > items.length ? note(`${count(items.length)} of ${count(total)} results are on this page: wrong and uncertain ones first, and every so many of all.`) : null;
-  const whole = section("gallery", "Results", some, tools(models), parts.count, parts.pagers[0], parts.cards, parts.pagers[1], dialog());
+  const whole = section("gallery", "Results", some, tools(models), make("div", { class: "found" }, parts.count, parts.pagers[0]), parts.cards, parts.pagers[1], dialog());
   show();
   return whole;
 }
@@ -102,8 +102,8 @@ function pager(where) {
     show();
     if (where === "below") document.getElementById("gallery").scrollIntoView();
   };
-  const back = make("button", { type: "button", onclick: go(-1) }, "← Back");
-  const on = make("button", { type: "button", onclick: go(1) }, "On →");
+  const back = make("button", { type: "button", onclick: go(-1) }, "← Previous");
+  const on = make("button", { type: "button", onclick: go(1) }, "Next →");
   const at = make("span", { class: "at" });
   return Object.assign(make("nav", { class: "pager", "aria-label": `Pages of results, ${where}` }, back, at, on), { back, on, at });
 }

@@ -36,6 +36,7 @@ function duration(s) {
 /** 12.4 MB, 1.3 GB. */
 function bytes(n) {
   if (n === null || n === undefined) return "–";
+  if (n === 0) return "0";
   const [value, unit] = n >= 1e9 ? [n / 1e9, "GB"] : n >= 1e6 ? [n / 1e6, "MB"] : [n / 1e3, "kB"];
   return `${plain(value, value >= 100 ? 0 : 1)} ${unit}`;
 }

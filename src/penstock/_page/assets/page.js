@@ -15,7 +15,7 @@ function build() {
 }
 
 function themes() {
-  const control = make("select", { id: "theme", "aria-label": "Colours" }, ...[["", "as the system"], ["light", "light"], ["dark", "dark"]].map(([value, text]) => make("option", { value }, text)));
+  const control = make("select", { id: "theme", "aria-label": "Theme" }, ...[["", "System theme"], ["light", "Light"], ["dark", "Dark"]].map(([value, text]) => make("option", { value }, text)));
   control.addEventListener("input", () => {
     document.documentElement.dataset.theme = control.value;
     redraw();
@@ -33,6 +33,7 @@ function renew(id) {
 
 /** Follow a run that goes on. The last word of the server is that it has ended; the page then stays as it is. */
 function follow() {
+  if (!data.run.attempted) document.getElementById("state").textContent = "waiting for the first items";
   const events = new EventSource("events");
   events.onmessage = (event) => {
     const told = JSON.parse(event.data);
@@ -48,6 +49,7 @@ function follow() {
     }
     if (data.run.ended) {
       events.close();
+      if (told.gallery) finish();
       document.getElementById("state").textContent = `finished: ${stateOf(data.run)[0]}`;
     }
   };
@@ -56,6 +58,13 @@ function follow() {
     state.textContent = events.readyState === EventSource.CLOSED ? "the server has gone" : "connection lost, trying again";
     state.className = "state warn";
   };
+}
+
+/** Show what only the end has: all results, and how right they are. */
+function finish() {
+  document.getElementById("gallery").replaceWith(gallery());
+  const right = evaluation();
+  if (right) document.getElementById("gallery").before(right);
 }
 
 build();

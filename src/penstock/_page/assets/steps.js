@@ -47,7 +47,7 @@ function histogram(calls, [least, most]) {
   return draw("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": text }, ...bars);
 }
 
-const SHOWN_APART = new Set(["measurements", "memory", "agreement"]);
+const SHOWN_APART = new Set(["measurements", "memory", "agreement", "stages"]);
 const IN_BYTES = /_bytes$/;
 
 function plan() {
@@ -55,14 +55,19 @@ function plan() {
   const entries = Object.entries(chosen).filter(([key, value]) => !SHOWN_APART.has(key) && value !== null && value !== 0 && value !== "");
   if (!entries.length) return section("plan", "Plan", note("This run had nothing to plan."));
   const list = entries.map(([key, value]) => [words(key.replace(IN_BYTES, "")), IN_BYTES.test(key) ? bytes(value) : inLine(value)]);
-  const agreement = chosen.agreement ? [["answers, compared with a plain reference", chosen.agreement]] : [];
+  const shapes = Object.entries(chosen.stages || {}).map(([name, n]) => `${name.replaceAll("+", " + ")}: ${n === 1 ? "1 worker" : `${count(n)} workers`}`);
+  const long = [["stages", shapes.join("; ")], ["answers, compared with a plain reference", chosen.agreement]].filter(([, value]) => value);
   return section(
     "plan",
     "Plan",
-    make("dl", { class: "facts" }, ...[...list, ...agreement].map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
+    make("dl", { class: "facts" }, ...list.map((fact) => factOf(fact)), ...long.map((fact) => factOf(fact, "whole"))),
     rowsOf("What was measured to choose", chosen.measurements),
     rowsOf("Memory, as planned", chosen.memory),
   );
+}
+
+function factOf([name, value], kind = null) {
+  return make("div", { class: kind }, make("dt", {}, name), make("dd", {}, value));
 }
 
 /** Return a table of rows that are dicts, whatever is in them. */
