@@ -144,6 +144,13 @@ def test_a_run_with_nothing_to_do_leaves_the_record(tmp_path: Path) -> None:
     assert (job_folder(out) / NAME).read_bytes() == before
 
 
+def test_a_run_that_has_begun_its_record_ends_it_whatever_it_did(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.write({"attempted": 0}, None)
+    record.write({"attempted": 0}, "interrupted")
+    assert json.loads((tmp_path / NAME).read_text())["ended"] == "interrupted"
+
+
 def test_a_record_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "o.jsonl.penstock" / NAME).mkdir(parents=True)
     with caplog.at_level(logging.WARNING, "penstock"):

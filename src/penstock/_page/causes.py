@@ -12,10 +12,10 @@ MOST_CHARACTERS = 500
 
 _OF_ONE_ITEM = re.compile(
     r"""b?'[^']{0,400}' | "[^"]{0,400}"   # what is quoted
-      | (?<![\w.])/?[\w.@%~+-]*/[^\s:,;]+  # a path
+      | (?<![^\s(\[=])/?[\w.@%~+-]*/[^\s:,;]+  # a path
       | [\w@%~+()-]+\.(?:jpe?g|png|webp|bmp|gif|tiff?|jfif|jpe)\b
       | 0x[0-9a-fA-F]+
-      | \d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?""",
+      | \d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?""",
     re.VERBOSE | re.IGNORECASE,
 )
 

@@ -17,11 +17,13 @@ from penstock._telemetry.record import NAME
 from penstock.errors import LedgerError
 
 MOST_BYTES, MOST_BYTES_OF_FAILURES = 3_600_000, 400_000
-"""Of all small pictures of a page, as text."""
+"""Of the small pictures of a page, those of results and those of failures, as text."""
 
 
-def page_data(out: Path) -> dict[str, Any]:
+def page_data(out: Path, picture_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Return what the page of the job at `out` shows: name, run, failures, evaluation, gallery.
+
+    `picture_bytes`: of the small pictures of results together, as text.
 
     Raises UsageError where there is no job, LedgerError where what it left cannot be read.
     """
@@ -30,15 +32,15 @@ def page_data(out: Path) -> dict[str, Any]:
     worst = [one["id"] for model in (evaluation or {"models": {}})["models"].values() for one in model["worst"]]
     shown = gallery(out, worst)
     folder = record.get("folder") or os.getcwd()  # where a path was given that is not absolute
-    _add_pictures(shown, folder)
+    _add_pictures(shown, folder, picture_bytes)
     _add_pictures_of_failures(out, causes, folder)
     found = {"models": shown.models, "items": shown.items, "total": shown.total}
     return {"name": out.name, "run": record, "failures": causes, "evaluation": evaluation, "gallery": found}
 
 
-def _add_pictures(shown: Gallery, folder: str) -> None:
+def _add_pictures(shown: Gallery, folder: str, most_bytes: int) -> None:
     paths = [(n, os.path.join(folder, path)) for n in shown.order if (path := shown.paths[n]) is not None]
-    pictures = thumbnails([path for _, path in paths], MOST_BYTES)
+    pictures = thumbnails([path for _, path in paths], most_bytes)
     for n, path in paths:
         if path in pictures:
             shown.items[n]["picture"] = pictures[path]

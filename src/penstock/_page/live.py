@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from penstock._job import job_folder
 from penstock._page.causes import group
@@ -29,6 +31,8 @@ LOOK_S = 0.5
 SIGN_OF_LIFE_S = 10.0
 SLOW_S = 5.0
 """A browser that takes nothing for so long is let go."""
+PICTURE_BYTES = 600_000
+"""Of the small pictures of a page while the run goes on: making them takes time from it."""
 _LOG = logging.getLogger("penstock")
 _NOTHING: dict[str, Any] = {"planned": 0, "done": 0, "failed": 0, "skipped": 0, "timeline": []}
 
@@ -59,6 +63,7 @@ class Live:
         self._record = job_folder(out) / NAME
         self._before = self._stamp()
         self._lock = threading.Lock()
+        self._building = threading.Lock()
         self._told: tuple[int | None, bytes] = (None, b"")
         self._last = b""
         self.clients: list[threading.Thread] = []
@@ -119,7 +124,8 @@ class Live:
         if self._stamp() in (None, self._before):
             empty = {"models": [""], "items": [], "total": 0}
             return page({**self._waiting(), "evaluation": None, "gallery": empty}, live=True)
-        return page(page_data(self.out), live=True)
+        with self._building:
+            return page(page_data(self.out, PICTURE_BYTES), live=True)
 
     def _waiting(self) -> dict[str, Any]:
         return {"name": self.out.name, "run": _NOTHING, "failures": []}
@@ -157,15 +163,11 @@ def _encoded(data: Any) -> bytes:
 
 def allowed(host: str | None, own: str) -> bool:
     """Tell whether a request may be meant for us that says `Host: host`: a number, localhost, or our `own` name."""
-    name = (host or "").rpartition(":")[0] if not (host or "").endswith("]") else host or ""
-    name = (name or host or "").strip("[]").lower()
-    if name in ("localhost", own.lower()):
-        return True
     try:
-        ip_address(name)
+        name = urlsplit(f"//{host or ''}").hostname or ""
+        return name in ("localhost", own.lower()) or bool(ip_address(name))
     except ValueError:
         return False
-    return True
 
 
 class _Server(ThreadingHTTPServer):
@@ -188,8 +190,11 @@ class _Server(ThreadingHTTPServer):
             return
         thread.start()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that has gone."""
+    def handle_error(self, *_: object) -> None:
+        """Say what went wrong, but nothing of a browser that has gone."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            _LOG.warning("The live page could not answer: %r. The run is not touched by that.", error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -12,8 +13,10 @@ from penstock._decode import decode
 from penstock._devices import cpu_budget
 from penstock.errors import ItemError
 
-SIDE = 144
-"""Longest side, in pixels."""
+PIXELS = 144 * 108
+"""Of a thumbnail at most, whatever its shape: a line of text stays as wide as it must be to be read."""
+LONGEST = 640
+SHRUNK_TO = 108
 QUALITY, METHOD = 50, 2
 """Of libwebp: 2.3 kB a photo in 2 ms; the slower methods save little at this size."""
 HOPELESS = 64
@@ -50,15 +53,21 @@ def _chunks(paths: Sequence[str], n: int) -> Iterator[Sequence[str]]:
     return (paths[begin : begin + n] for begin in range(0, len(paths), n))
 
 
+def size_of(width: int, height: int) -> tuple[int, int]:
+    """Return the width and height of the thumbnail of a picture; a small one stays as it is."""
+    scale = min(1.0, math.sqrt(PIXELS / (width * height)), LONGEST / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def thumbnail(path: str) -> str | None:
     """Return the picture at `path` as a data URI, or None where it is none."""
     from PIL import Image
 
     try:
-        image = Image.fromarray(decode(path, shrink_to=SIDE))
+        image = Image.fromarray(decode(path, shrink_to=SHRUNK_TO))
     except ItemError:
         return None
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
+    image = image.resize(size_of(*image.size), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY, method=METHOD)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -41,6 +41,7 @@ class Record:
         self._began = datetime.now().astimezone().isoformat(timespec="seconds")
         self._began_s = self._written_s = clock()
         self._cost_s = 0.0
+        self._begun = False
         self._latencies: Sequence[Mapping[str, Any]] = ()
 
     def begin(self) -> None:
@@ -72,8 +73,9 @@ class Record:
         `ended`: "complete", "interrupted", "stopped" (by `error`), or None while it goes on. A run that attempted
         nothing leaves the record of the one before, if there is one.
         """
-        if not report["attempted"] and self._path.exists():
+        if not report["attempted"] and not self._begun and self._path.exists():
             return
+        self._begun = True
         begun_s = self._clock()
         values = {**self._about(ended, error), **report, "timeline": samples(self._timeline.readings)}
         text = json.dumps(finite({**values, "latencies": list(self._latencies)}), ensure_ascii=True)

@@ -47,7 +47,7 @@ function chartsOf(run) {
 function timeline() {
   const run = data.run;
   if (!run.timeline || run.timeline.length < 2) {
-    return section("time", "Over time", note("This run was too short for a timeline."));
+    return section("time", "Over time", note(data.live && !run.ended ? "Not yet." : "This run was too short for a timeline."));
   }
   return section("time", "Over time", make("div", { class: "charts" }, ...chartsOf(run).map(figureOf)));
 }

@@ -95,5 +95,12 @@ function pictureOf(source, text, kind = "") {
   if (!source || !source.startsWith("data:image/")) {
     return make("span", { class: `no-picture ${kind}`, "aria-hidden": "true" }, "no picture");
   }
-  return make("img", { src: source, alt: text, class: kind || null, decoding: "async" });
+  const picture = make("img", { src: source, alt: text, class: kind || null, decoding: "async" });
+  const far = () => Math.max(picture.naturalWidth / picture.naturalHeight, picture.naturalHeight / picture.naturalWidth) > 2;
+  picture.addEventListener("load", () => {
+    picture.classList.toggle("long", far());
+    const list = picture.closest(".cards");
+    if (list) list.classList.toggle("lines", list.querySelectorAll("img.long").length * 2 > list.children.length);
+  });
+  return picture;
 }

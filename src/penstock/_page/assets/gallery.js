@@ -52,7 +52,7 @@ function tools(models) {
   const has = (pick) => items.some((item) => item.answers.some((answer) => answer && pick(answer)));
   const truths = texts(items.map((item) => item.truth));
   const said = texts(items.flatMap((item) => item.answers.map((answer) => answer && answer[0])));
-  const few = (list) => list.length > 1 && list.length <= 1000;
+  const few = (list) => list.length > 1 && list.length <= Math.max(50, items.length / 3);
   const judged = has((answer) => typeof answer[2] === "boolean");
   return make(
     "form",
@@ -113,7 +113,9 @@ function show() {
   const pages = Math.max(1, Math.ceil(found.length / A_PAGE));
   view.page = Math.max(0, Math.min(view.page, pages - 1));
   const some = found.slice(view.page * A_PAGE, (view.page + 1) * A_PAGE);
-  parts.count.textContent = found.length === data.gallery.items.length ? `${count(found.length)} results` : `${count(found.length)} of ${count(data.gallery.items.length)} results`;
+  const all = data.gallery.items.length;
+  const said = found.length === all ? count(all) : `${count(found.length)} of ${count(all)}`;
+  parts.count.textContent = `${said} ${all === 1 ? "result" : "results"}`;
   parts.cards.replaceChildren(...some.map((item, i) => card(item, view.page * A_PAGE + i)));
   for (const one of parts.pagers) {
     one.back.disabled = view.page === 0;
@@ -172,6 +174,7 @@ function open(place) {
     make("p", { class: "note" }, `${count(place + 1)} of ${count(parts.found.length)}; ← and → go on, Esc closes.`),
   );
   if (!parts.dialog.open) parts.dialog.showModal();
+  parts.dialog.querySelector("button").focus();
 }
 
 function answerBlock(answer, model) {

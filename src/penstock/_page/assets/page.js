@@ -31,9 +31,8 @@ function renew(id) {
   else if (fresh && id === "failures") document.getElementById("summary").after(fresh);
 }
 
-/** Follow a run that goes on. The last word of the server is that it has ended; the page then stays as it is. */
+/** Follow a run that goes on. The last word of the server is all that came of it; then the page stays as it is. */
 function follow() {
-  if (!data.run.attempted) document.getElementById("state").textContent = "waiting for the first items";
   const events = new EventSource("events");
   events.onmessage = (event) => {
     const told = JSON.parse(event.data);
@@ -48,12 +47,15 @@ function follow() {
       redraw();
     }
     if (data.run.ended) {
-      events.close();
-      if (told.gallery) finish();
       document.getElementById("state").textContent = `finished: ${stateOf(data.run)[0]}`;
+    }
+    if (told.gallery) {
+      events.close();
+      finish();
     }
   };
   events.onerror = () => {
+    if (data.run.ended) return events.close();
     const state = document.getElementById("state");
     state.textContent = events.readyState === EventSource.CLOSED ? "the server has gone" : "connection lost, trying again";
     state.className = "state warn";

@@ -2,7 +2,7 @@
 function steps() {
   const run = data.run;
   const rows = (run.stages || []).map((step) => ({ ...step, calls: (run.latencies || []).find((one) => one.name === step.name) }));
-  if (!rows.length) return section("steps", "Steps", note("Nothing was done in this run."));
+  if (!rows.length) return section("steps", "Steps", note(isAhead(run) ? "Not yet." : "Nothing was done in this run."));
   const all = rows.reduce((sum, row) => sum + row.busy_s, 0) || 1;
   const range = rangeOf(rows);
   const columns = [
@@ -53,7 +53,7 @@ const IN_BYTES = /_bytes$/;
 function plan() {
   const chosen = data.run.plan || {};
   const entries = Object.entries(chosen).filter(([key, value]) => !SHOWN_APART.has(key) && value !== null && value !== 0 && value !== "");
-  if (!entries.length) return section("plan", "Plan", note("This run had nothing to plan."));
+  if (!entries.length) return section("plan", "Plan", note(isAhead(data.run) ? "Not yet." : "This run had nothing to plan."));
   const list = entries.map(([key, value]) => [words(key.replace(IN_BYTES, "")), IN_BYTES.test(key) ? bytes(value) : inLine(value)]);
   const shapes = Object.entries(chosen.stages || {}).map(([name, n]) => `${name.replaceAll("+", " + ")}: ${n === 1 ? "1 worker" : `${count(n)} workers`}`);
   const long = [["stages", shapes.join("; ")], ["answers, compared with a plain reference", chosen.agreement]].filter(([, value]) => value);

@@ -6,12 +6,19 @@ const ENDS = {
 };
 
 function stateOf(run) {
+  if (isAhead(run)) return ["waiting for the first items", "busy"];
   if (run.ended) return ENDS[run.ended] || [run.ended, "warn"];
   if (data.live) return ["running", "busy"];
   return ["not ended when this page was made", "warn"];
 }
 
+/** Tell whether this is a run whose first items are still to come. */
+function isAhead(run) {
+  return data.live && !run.ended && !run.attempted;
+}
+
 function sentenceOf(run) {
+  if (isAhead(run)) return "Nothing is done yet: the model is loaded first, and how to run it is measured.";
   if (run.verdict && run.verdict.sentence) return run.verdict.sentence;
   if (!run.attempted) return `${count(run.done)} of ${count(run.planned)} items are done.`;
   const slowest = (run.stages || []).find((step) => step.name === run.slowest_stage);
@@ -31,7 +38,7 @@ function summary() {
     make("p", { class: "about" }, make("span", { class: `state ${kind}`, id: "state" }, state), ...about.map((text) => make("span", {}, text))),
     run.error ? make("p", { class: "callout", role: "note" }, make("strong", {}, run.error.type), make("span", { class: "pre" }, run.error.message)) : null,
     progress(run),
-    tiles(run),
+    isAhead(run) ? null : tiles(run),
     notes(run),
     arithmetic(run),
   );
