@@ -27,6 +27,11 @@ def test_text() -> None:
     assert answer_of({"text": "", "score": math.nan}) == Answer("", None)
 
 
+def test_a_label_of_a_function() -> None:
+    assert answer_of({"label": "cats", "score": 0.5}) == Answer("cats", 0.5)
+    assert answers_of({"a": {"label": "cats"}, "b": {"label": "dogs"}}).keys() == {"a", "b"}
+
+
 def test_several_models_and_one_that_failed() -> None:
     answers = answers_of({"a": TOP, "b": {"text": "x", "score": 1}, "c": None})
     assert {name: answer.prediction for name, answer in answers.items()} == {"a": "daisy", "b": "x"}

@@ -12,6 +12,7 @@ import numpy as np
 MOST_TOP = 5
 MOST_PARTS = 6
 MOST_CHARACTERS = 300
+_SAID = ("text", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ def answers_of(output: Any) -> dict[str, Answer]:
 
 def _is_answer(value: Any) -> bool:
     """Tell whether `value` is what one of several models gave: None where it failed."""
-    known = isinstance(value, Mapping) and (isinstance(value.get("text"), str) or _entries(value) is not None)
-    return known or value is None
+    if not isinstance(value, Mapping):
+        return value is None
+    return _entries(value) is not None or any(isinstance(value.get(key), str) for key in _SAID)
 
 
 def answer_of(output: Any) -> Answer:
@@ -42,8 +44,9 @@ def answer_of(output: Any) -> Answer:
         if (entries := _entries(output)) is not None:
             top = tuple((_label(entry), number(entry.get("score"))) for entry in entries[:MOST_TOP])
             return Answer(*top[0], top)
-        if isinstance(output.get("text"), str):
-            return Answer(output["text"][:MOST_CHARACTERS], number(output.get("score")))
+        said = next((output[key] for key in _SAID if isinstance(output.get(key), str)), None)
+        if said is not None:
+            return Answer(said[:MOST_CHARACTERS], number(output.get("score")))
     return Answer(short(output)[:MOST_CHARACTERS])
 
 

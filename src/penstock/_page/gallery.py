@@ -79,7 +79,8 @@ def _row(id_: Id, answers: Mapping[str, Answer], truth: Truth | None, models: li
         answer, said = answers.get(name), next(iter(judged.values())) if alone else judged.get(name, {})
         if answer is not None:
             right = said.get("right")
-            shown.append([answer.prediction, answer.score, right, [list(entry) for entry in answer.top]])
+            prediction = said.get("prediction", answer.prediction)  # by the name that the truth has for it
+            shown.append([prediction, answer.score, right, [list(entry) for entry in answer.top]])
         else:
             shown.append(None)
     return {"id": str(id_), "truth": None if truth is None else truth["truth"], "answers": shown}

@@ -9,6 +9,7 @@ function evaluation() {
     "evaluation",
     "Right and wrong",
     note(`${said}.`),
+    ...(found.notes || []).map(note),
     models.length > 1 ? table("Figures of each model", figuresOf(models), models) : scoresOf(models[0]),
     comparisons(found.comparisons || []),
     ...models.map((model, i) => detailsOf(model, models.length > 1, i === 0)),
