@@ -9,6 +9,10 @@ PINNED := pyproject.toml constraints.txt
 FOR_DEMO := $(VENV)/.penstock-demo
 FOR_TEST := $(VENV)/.penstock-test
 FOR_DOCS := $(VENV)/.penstock-docs
+
+# A browser for the tests of the report page. Where it cannot be installed here, those tests fail and say so.
+HAS_BROWSER := { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable; } >/dev/null
+
 FOR_BENCH := $(VENV)/.penstock-bench
 
 .DEFAULT_GOAL := help
@@ -74,6 +78,9 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,evaluate,keras-backends,dev,docs]'
+	@$(HAS_BROWSER) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "The tests of the report page need a browser: apt install chromium (or google-chrome)." >&2
 	@touch $(FOR_DEMO) $(FOR_DOCS) $@
 
 $(FOR_DOCS): $(PINNED) | $(VENV)/bin/python

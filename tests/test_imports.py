@@ -30,11 +30,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_adapt", "_command"),
     ("_several", "_augmented"),
     ("_recipes",),
-    ("_drive", "_session", "_feed", "_evaluation"),
+    ("_drive", "_session", "_feed", "_evaluation", "_page"),
     ("_task",),
     ("_api", "serve", "cluster"),
     ("__init__",),
-    ("_demo", "_commands"),
+    ("_demo",),
+    ("_commands",),
     ("_cli",),
 )
 LAYER_OF = {unit: height for height, units in enumerate(LAYERS) for unit in units}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock._commands import report
 from penstock._commands.evaluate import add as add_evaluate
 from penstock._commands.evaluate import add_truth, evaluated, refuse
 
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="a model over a folder, glob, table, list of paths or stdin"))
     _add_retry(commands.add_parser("retry", help="run the failed items of a job again"))
     add_evaluate(commands)
+    report.add(commands)
     failures = commands.add_parser("failures", help="show the failed items of a job, one JSON line each")
     failures.add_argument("out", type=Path, metavar="OUT")
     failures.set_defaults(action=_failures)
@@ -157,6 +159,7 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
+    report.add_to_run(parser)
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print errors only")
     shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
@@ -234,9 +237,11 @@ def _run(given: argparse.Namespace) -> int:
     if given.factory is not None:
         options["model"] = _made_by(given.factory, options["model"])
     refuse(given.truth)
-    with _warnings(given):
-        report = run(given.source, limits=limits, progress=_progress(given), **options)
-    return _show(report, given, evaluated(given.out, given.truth))
+    with report.shown(given):
+        with _warnings(given):
+            done = run(given.source, limits=limits, progress=_progress(given), **options)
+        evaluation = evaluated(given.out, given.truth)
+    return _show(done, given, evaluation)
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -244,9 +249,9 @@ def _retry(given: argparse.Namespace) -> int:
 
     arguments = retry_arguments(given.out)
     sys.path.insert(0, "")  # a factory's module is found where the command is typed
-    with _warnings(given):
-        report = run(**arguments, out=given.out, retry=True, progress=_progress(given))
-    return _show(report, given)
+    with _warnings(given), report.shown(given):
+        done = run(**arguments, out=given.out, retry=True, progress=_progress(given))
+    return _show(done, given)
 
 
 def _made_by(factory: str, model: Any) -> Any:

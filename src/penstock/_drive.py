@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from penstock._contracts import Failure, Item, Partial
 from penstock._dealing import dealt
 from penstock._devices import cpu_budget, delayed_s, forget_memory_peak, memory_budget, memory_use
 from penstock._engine.flow import Flow, Take
+from penstock._engine.latency import latencies
 from penstock._engine.parcel import Parcel
 from penstock._engine.patience import ALARM_S, Silence
 from penstock._engine.pipeline import Pipeline
@@ -30,9 +33,10 @@ from penstock._sinks.ledger import Counts
 from penstock._stopping import Grace
 from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress
+from penstock._telemetry.record import Record
 from penstock._telemetry.report import Report, steps_of
 from penstock._telemetry.verdict import Seen, verdict
-from penstock.errors import SinkError, StageError, Stalled
+from penstock.errors import PenstockError, SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
@@ -87,6 +91,7 @@ class Drive:
         self.interrupts = interrupts
         self.tally = Tally(job.ledger.counts(orders.planned))
         self._attempts = job.ledger.attempts() if orders.retry else {}
+        self._record = Record(job.folder)
         self._grace = Grace(time.monotonic)
         self._source = Silence(time.monotonic)
         self._stuck: set[int] = set()
@@ -106,6 +111,8 @@ class Drive:
         window = window_of(stages, self._max_bytes(), MOST_UNCOMMITTED)
         forget_memory_peak()
         begun, cpu_s = time.perf_counter(), time.process_time()
+        self._record.begin()
+        self.tally.plan = _plan(ready, threads) | {"threads_inside": self.tally.threads_inside}
         lifesign.beat()
         with (
             self.interrupts.deferred(),
@@ -124,11 +131,13 @@ class Drive:
                 self._commit(flow)
                 lifesign.rest()
                 self.tally.seconds = time.perf_counter() - begun
-                self._take_stock(pipeline.statistics(), ready, threads)
+                self._take_stock(pipeline.statistics(), ready)
                 self.tally.seen = self._seen(pipeline, ready, time.process_time() - cpu_s)
+                self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
-        committed, window = time.monotonic(), 1
+        started = committed = time.monotonic()
+        window = 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             lifesign.beat()
             begun = time.perf_counter()
@@ -139,12 +148,21 @@ class Drive:
                 self._commit(flow)
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
-                progress.update(self.tally.done, self.tally.failed, 0, _slowest(pipeline.statistics()))
+                statistics = pipeline.statistics()
+                progress.update(self.tally.done, self.tally.failed, 0, _slowest(statistics))
+                self._note_state(statistics, now - started)
             self.tally.output_s += time.perf_counter() - begun
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
                 self._leave(pipeline, flow)
                 return
             self._note_source(flow)
+
+    def _note_state(self, statistics: PipelineStatistics, seconds: float) -> None:
+        """Put into the job's record what the run is like now."""
+        self._record.look(statistics, (self.tally.done, self.tally.failed))
+        if self._record.is_due:
+            self.tally.steps, self.tally.seconds = steps_of(statistics), seconds
+            self._record.write(self._report(self._counts_now(), 0, seconds).to_dict(), None)
 
     def _absorb(self, parcel: Parcel) -> None:
         done, failed = self._job.absorb(parcel.positions, parcel.items, parcel.values)
@@ -207,22 +225,14 @@ class Drive:
                 f"{self.tally.done:,}",
             )
 
-    def _take_stock(self, statistics: PipelineStatistics, ready: Ready, threads: int) -> None:
+    def _take_stock(self, statistics: PipelineStatistics, ready: Ready) -> None:
         self.tally.steps = steps_of(statistics)
         self.tally.notes.update(statistics.notes)
         peak = memory_use(0).peak
         in_flight = sum(flow.item_nbytes * flow.most_in_flight for flow in statistics.flows)
-        self.tally.plan = {
-            **ready.choices,
-            "threads": threads,
-            "cpu_budget": cpu_budget().why,
-            "threads_inside": self.tally.threads_inside,
+        self.tally.plan |= {
             "stages": {stage.name: stage.workers for stage in statistics.stages},
             "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
-            "measurements": list(ready.measurements),
-            "agreement": ready.agreement,
-            "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
-            "memory": [plan.to_dict() for plan in ready.memory],
             "peak_memory_bytes": peak,
             "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),
             **ready.noted(),
@@ -269,7 +279,34 @@ class Drive:
         report = self._report(counts, ignored, self.tally.seconds + time.perf_counter() - begun)
         if self.tally.stopped is not None:
             raise StageError(self._stopped_message(report))
+        self._record.write(report.to_dict(), "complete" if complete else "interrupted")
         return report
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write what is known into the job's record where the run ends with an error inside."""
+        try:
+            yield
+        except BaseException as error:
+            self._record_end(error)
+            raise
+
+    def _record_end(self, error: BaseException) -> None:
+        try:
+            report = self._report(self._counts_now(), 0, self.tally.seconds)
+        except (sqlite3.Error, UnicodeError, PenstockError) as problem:  # a broken ledger is often why the run ended
+            _LOG.warning("What this run did cannot be recorded: %s", problem)
+            return
+        signalled = isinstance(error, (KeyboardInterrupt, SystemExit))
+        self._record.write(report.to_dict(), "interrupted" if signalled else "stopped", error)
+
+    def _counts_now(self) -> Counts:
+        """Return the counts without asking the ledger, which would have to look at every item."""
+        tally, before = self.tally, self.tally.before
+        failed = before.failed + (-tally.done if self._orders.retry else tally.failed)
+        done, failed = before.done + tally.done, max(failed, tally.failed)
+        planned = self._orders.planned
+        return Counts(done + failed if planned is None else planned, done, failed, before.vanished)
 
     def _audited(self, *, complete: bool) -> Counts:
         planned = self._orders.planned
@@ -310,6 +347,18 @@ class Drive:
 def _was_stuck(value: Any) -> bool:
     failures = (value,) if type(value) is Failure else value.failures if type(value) is Partial else ()
     return any(failure.type == Stalled.__name__ for failure in failures)
+
+
+def _plan(ready: Ready, threads: int) -> dict[str, Any]:
+    return {
+        **ready.choices,
+        "threads": threads,
+        "cpu_budget": cpu_budget().why,
+        "measurements": list(ready.measurements),
+        "agreement": ready.agreement,
+        "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
+        "memory": [plan.to_dict() for plan in ready.memory],
+    }
 
 
 def _slowest(statistics: PipelineStatistics) -> str:

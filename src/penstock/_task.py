@@ -86,8 +86,9 @@ def carry_out(request: Request, call: Call) -> Report:
         todo = task.count_todo(job, planned)
         orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo, call.limit)
         drive = Drive(job, orders, interrupts)
-        task.carry_out(job, drive, todo)
-        report = drive.finish(source.ignored)
+        with drive.recorded():
+            task.carry_out(job, drive, todo)
+            report = drive.finish(source.ignored)
         if report.skipped:
             interrupts.raise_noted()
     return report

@@ -36,3 +36,13 @@ def test_numbers_beyond_the_ends_count_in_the_outermost_buckets(number: float, e
     histogram = filled([number])
     assert len(histogram) == 1
     assert histogram.quantile(1.0) == pytest.approx(end, rel=GROWTH - 1)
+
+
+@given(st.lists(st.floats(0, MOST), min_size=1))
+def test_wider_buckets_hold_all_numbers_in_order(numbers: list[float]) -> None:
+    buckets = filled(numbers).coarse()
+    assert sum(count for _, _, count in buckets) == len(numbers)
+    assert all(begin < end for begin, end, _ in buckets)
+    assert [begin for begin, _, _ in buckets] == sorted({begin for begin, _, _ in buckets})
+    inside = [x for x in numbers if any(begin * 0.999 <= x <= end * 1.001 for begin, end, _ in buckets)]
+    assert all(x < LEAST for x in set(numbers) - set(inside))

@@ -1,1 +1,1 @@
-"""Subcommands of `penstock`, one module each, with a function `add(commands)`."""
+"""Subcommands of `penstock`, one a module, with a function `add` that says how it is called."""

@@ -11,6 +11,8 @@ GROWTH = 1.04
 """Each bucket ends at this many times its beginning."""
 _SCALE = 1.0 / math.log(GROWTH)
 _BUCKETS = math.ceil(math.log(MOST / LEAST) * _SCALE)
+_SHOWN_TOGETHER = 6
+"""Buckets that are one where people look at it: each then ends at 1.27 times its beginning."""
 
 
 class Histogram:
@@ -43,3 +45,12 @@ class Histogram:
             if seen >= rank:
                 return LEAST * GROWTH**bucket * 2 * GROWTH / (1 + GROWTH)  # equally far, relatively, from both ends
         return None
+
+    def coarse(self) -> list[tuple[float, float, int]]:
+        """Return (from, to, count) of wider buckets, those that hold any, in order."""
+        found = []
+        for first in range(0, _BUCKETS, _SHOWN_TOGETHER):
+            count = sum(self._counts[first : first + _SHOWN_TOGETHER])
+            if count:
+                found.append((LEAST * GROWTH**first, LEAST * GROWTH ** (first + _SHOWN_TOGETHER), count))
+        return found
