@@ -97,7 +97,7 @@ def test_labels_of_the_spec_are_all_the_model_knows(
     changed = tmp_path / "truth.csv"
     changed.write_text(truths.read_text().replace(",roses", ",rose"))
     assert main(["evaluate", str(out), "--truth", str(changed)]) == 0
-    note = "note: flowers5_mobilenet_v2_head: 10 items whose label is no class of it count as wrong: 'rose' (10)"
+    note = "note: flowers5_mobilenet_v2_head: 10 counted as wrong, because the label is no class of it: 'rose' (10)"
     assert note in capsys.readouterr().out.splitlines()
     labels = out.parent / "labels.txt"
     before = labels.read_text()

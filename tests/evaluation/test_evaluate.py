@@ -147,6 +147,18 @@ def test_plain_values_are_what_the_truth_is(tmp_path: Path, name: str) -> None:
     assert (score.kind, score.right, score.cer) == ("text", 1, 1.0)
 
 
+def test_plain_numbers_are_numbers_of_classes(tmp_path: Path) -> None:
+    penstock.run(iter([2, 0, 2]), lambda batch: batch, out=tmp_path / "out.jsonl")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,label\n0,2\n1,1\n2,0\n")
+    evaluation = penstock.evaluate(tmp_path / "out.jsonl", labels)
+    score = evaluation.models["model"]
+    assert (score.right, score.labels, score.top5) == (1, ("0", "2", "1"), None)
+    assert evaluation.notes == (
+        "model: 1 counted as wrong, because the label is named in none of its results: '1' (1)",
+    )
+
+
 def test_every_item_of_output_and_truth_is_counted_once(make_job: MakeJob, top: Top, tmp_path: Path) -> None:
     outputs: dict[str, Any] = {f"{i}.jpg": top("a", "b") for i in range(6)} | {"6.jpg": BROKEN, "7.jpg": BROKEN}
     truths = {f"{i}.jpg": "a" for i in range(2, 7)} | {"gone.jpg": "a", "away.jpg": "b"}
@@ -171,7 +183,7 @@ def test_a_label_that_the_model_does_not_know_counts_as_wrong_and_is_named(
     score = evaluation.models["model"]
     assert (score.right, score.items, score.labels) == (1, 4, ("a", "A", "tulip"))
     assert (
-        "model: 3 items whose label is named in none of its results count as wrong: 'A' (2), 'tulip' (1)"
+        "model: 3 counted as wrong, because the label is named in none of its results: 'A' (2), 'tulip' (1)"
         in evaluation.notes
     )
 
@@ -259,3 +271,11 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependency, match=rf"'{named}', which is not installed\. .*'penstock\[evaluate\]'"):
         penstock.evaluate(out, "folder-names")
+
+
+def test_a_model_that_never_answered_is_left_out_and_that_is_said(make_job: MakeJob) -> None:
+    texts = {"text": "ab"}
+    out = make_job({f"ab/{i}.png": {"m": texts, "n": None} for i in range(3)}, models=("m", "n"))
+    evaluation = penstock.evaluate(out, "folder-names", ignore_spaces=True)
+    assert (list(evaluation.models), evaluation.comparisons) == (["m"], ())
+    assert evaluation.notes == ("n: no answer for 3 of the 3 judged items, which do not count for it",)

@@ -6,7 +6,7 @@ import pytest
 
 from penstock._evaluation.result import Mistake
 from penstock._evaluation.sheet import Sheet, Verdict
-from penstock.errors import UsageError
+from penstock.errors import SinkError, UsageError
 
 TABLE = Path("t.csv")
 
@@ -93,3 +93,17 @@ def test_models_are_paired_on_the_items_that_both_answered() -> None:
         },
     }
     assert set(lines[7]["answers"]) == {"m"}
+
+
+def fill_the_disk() -> None:
+    with Sheet() as sheet:
+        sheet._db.execute("PRAGMA max_page_count = 20")
+        for number in range(9999):
+            sheet.add_item(number, "x" * 99, failed=False)
+
+
+def test_a_disk_that_is_full_is_named() -> None:
+    with pytest.raises(
+        SinkError, match=r"temporary database .* cannot be written: database or disk is full\. Make room"
+    ):
+        fill_the_disk()

@@ -130,6 +130,13 @@ def set_state(out: Path, **changed: Any) -> None:
         db.commit()
 
 
+def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    penstock.run(range(3), values_of, out=tmp_path / "out.jsonl")
+    with (tmp_path / "out.jsonl").open("a") as file:
+        file.write('{"id": 3, "out')
+    assert [entry.output for entry in read(tmp_path / "out.jsonl")] == [0, 10, 20]
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.sqlite"])
 def test_rows_that_the_ledger_does_not_count_are_passed_over(tmp_path: Path, name: str) -> None:
     penstock.run(range(6), values_of, out=tmp_path / name)

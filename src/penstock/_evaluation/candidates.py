@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from penstock._evaluation.answers import Answer, Form, answer_of
@@ -15,7 +15,7 @@ from penstock._evaluation.texts import TextTally
 from penstock.errors import UsageError
 
 NAMED = 3
-"""How many labels a message names."""
+"""How many items or labels a message names."""
 
 
 class Candidate:
@@ -55,8 +55,11 @@ class Candidate:
             )
         return answer
 
-    def prepare(self, truths: Mapping[str, int], *, ignore_spaces: bool) -> None:
-        """Decide how answers are judged; `truths`: truth -> number of items. Raises UsageError where nothing fits."""
+    def prepare(self, truths: Callable[[], set[str]], *, ignore_spaces: bool) -> None:
+        """Decide how answers are judged. Raises UsageError where nothing fits.
+
+        truths: gives what is true of some item; asked for classes alone, as texts may be as many as items.
+        """
         forms = set(self._forms) - {"value"}
         if len(forms) > 1:
             named = ", ".join(f"{form} for {id_!r}" for form, id_ in self._forms.items())
@@ -66,11 +69,11 @@ class Candidate:
         if "text" in forms or (self._texts and "classes" not in forms):
             self._tally: ClassTally | TextTally = TextTally(ignore_spaces=ignore_spaces)
             return
-        if ignore_spaces:
+        if ignore_spaces and self._forms:
             raise UsageError(f"{self._path}: ignore_spaces is for texts, and {self.name} gives classes. Leave it out.")
-        self._tally = ClassTally(self._classes, self._matched(truths))
+        self._tally = ClassTally(self._classes, self._matched(truths()))
 
-    def _matched(self, truths: Mapping[str, int]) -> By:
+    def _matched(self, truths: set[str]) -> By:
         """Return whether labels are names or numbers. Raises UsageError where the model knows none of them."""
         classes = self._classes
         if not classes.named and not classes.numbered:
@@ -79,8 +82,8 @@ class Candidate:
             )
         by = classes.matched(truths)
         known = classes.labels(by)
-        if known and not truths.keys() & set(known):
-            raise UsageError(self._nothing_known(list(truths), known, by))
+        if known and truths.isdisjoint(known):
+            raise UsageError(self._nothing_known(sorted(truths), known, by))
         if by == "number" and classes.named:
             self._notes.append(f"{self.name}: the labels of the truth are taken as numbers of classes; none is a name")
         self._known = set(known)
@@ -101,7 +104,8 @@ class Candidate:
         answer = answer_of(output)
         assert answer is not None, "it was looked at before"
         self.answered += 1
-        self._unknown[truth] += self._known is not None and truth not in self._known
+        if self._known is not None and truth not in self._known:
+            self._unknown[truth] += 1
         return self._tally.judge(truth, answer)
 
     def score(self, worst: tuple[Mistake, ...]) -> ModelScore:
@@ -114,15 +118,15 @@ class Candidate:
         if self.answered < judged:
             missing = judged - self.answered
             yield f"{self.name}: no answer for {missing:,} of the {judged:,} judged items, which do not count for it"
-        if self._unknown.total():
+        if self._unknown:
             yield f"{self.name}: {self._named_unknown()}"
 
     def _named_unknown(self) -> str:
         why = "is no class of it" if self._classes.complete else "is named in none of its results"
-        unknown = sorted(((n, label) for label, n in self._unknown.items() if n), key=lambda pair: (-pair[0], pair[1]))
+        unknown = sorted(((n, label) for label, n in self._unknown.items()), key=lambda pair: (-pair[0], pair[1]))
         named = ", ".join(f"{label!r} ({n:,})" for n, label in unknown[:NAMED])
         more = ", ..." if len(unknown) > NAMED else ""
-        return f"{self._unknown.total():,} items whose label {why} count as wrong: {named}{more}"
+        return f"{self._unknown.total():,} counted as wrong, because the label {why}: {named}{more}"
 
 
 def candidates_of(outputs: Sequence[Output], *, texts: bool) -> list[list[Candidate]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from penstock._evaluation.candidates import Candidate, candidates_of
+from penstock._evaluation.candidates import NAMED, Candidate, candidates_of
 from penstock._evaluation.compare import compared
 from penstock._evaluation.outputs import Output, open_output
 from penstock._evaluation.result import Comparison, Evaluation, ModelScore
@@ -27,8 +27,6 @@ from penstock.errors import UsageError
 
 WORST = 100
 """How many mistakes of a model are kept in the result."""
-NAMED = 3
-"""How many items a note names."""
 
 Candidates = Sequence[Sequence[Candidate]]
 """The models of each output."""
@@ -41,10 +39,9 @@ def judge(paths: Sequence[Path], truth: str | Path, *, ignore_spaces: bool) -> E
         candidates = candidates_of(outputs, texts=_take_truth(truth, sheet))
         for output, own in zip(outputs, candidates, strict=True):
             _survey(output, own, truth, sheet)
-        truths = dict(sheet.truths())
         every = [candidate for own in candidates for candidate in own]
         for candidate in every:
-            candidate.prepare(truths, ignore_spaces=ignore_spaces)
+            candidate.prepare(sheet.truths, ignore_spaces=ignore_spaces)
         for output, own in zip(outputs, candidates, strict=True):
             _judge(output, own, sheet)
         said = f"{truth}, spaces ignored" if ignore_spaces else str(truth)

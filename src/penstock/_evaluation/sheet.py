@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from penstock._evaluation.result import Mistake
-from penstock.errors import UsageError
+from penstock.errors import SinkError, UsageError
 
 # Ids keep their type: 7, the position of a value, is no file called "7". In a table of truths every id is a text, which
 # is `key` of an item.
@@ -54,9 +54,14 @@ class Sheet:
         """Return itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Drop the data."""
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Drop the data. Raises SinkError where the database could not be written."""
         self._db.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise SinkError(
+                f"The temporary database of the evaluation cannot be written: {error}. Make room where temporary files "
+                "are, or name another place in SQLITE_TMPDIR. The results are as they were."
+            ) from error
 
     # ---- what is known
 
@@ -99,10 +104,9 @@ class Sheet:
         ).fetchone()
         return row
 
-    def truths(self) -> Iterator[tuple[str, int]]:
-        """Yield every truth that some item has, and how many have it, sorted."""
-        query = "SELECT truth, count(*) FROM items WHERE truth IS NOT NULL GROUP BY truth ORDER BY truth"
-        yield from self._db.execute(query)
+    def truths(self) -> set[str]:
+        """Return every truth that some item has."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT truth FROM items WHERE truth IS NOT NULL")}
 
     # ---- what was judged
 

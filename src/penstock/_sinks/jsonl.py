@@ -19,14 +19,10 @@ from penstock.errors import LedgerError, SinkError
 _CHUNK = 1 << 20
 
 
-def read_jsonl(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:  # noqa: ARG001 - as every reader has it
-    """Yield the committed rows of a file, as (place, id, output)."""
-    left = int(state["bytes"])
+def read_jsonl(out: Path) -> Iterator[Row]:
+    """Yield the rows of a file, as (place, id, output), one when it is asked for: the last may not be whole yet."""
     with out.open("rb") as file:
         for place, line in enumerate(file):
-            left -= len(line)
-            if left < 0:
-                return
             found = json.loads(line)
             yield place, found["id"], found["output"]
 

@@ -108,10 +108,10 @@ def _refuse_rewrite(out: Path, job: Path, state: Mapping[str, Any] | None) -> No
         )
 
 
-def _jsonl(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
+def _jsonl(out: Path, *_: object) -> Iterator[Row]:
     from penstock._sinks.jsonl import read_jsonl
 
-    return read_jsonl(out, job, state)
+    return read_jsonl(out)
 
 
 def _parquet(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
@@ -120,10 +120,10 @@ def _parquet(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
     return read_parquet(out, job, state)
 
 
-def _sqlite(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[Row]:
+def _sqlite(out: Path, *_: object) -> Iterator[Row]:
     from penstock._sinks.sqlite import read_sqlite
 
-    return read_sqlite(out, job, state)
+    return read_sqlite(out)
 
 
 _READERS: dict[str, Callable[[Path, Path, Mapping[str, Any]], Iterator[Row]]] = {

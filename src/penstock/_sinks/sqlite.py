@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock._contracts import Item
-from penstock._sinks import records
 from penstock._sinks.disk import cannot_write, put_in_place, sync_file, writing
 from penstock._sinks.records import Array, Nulls, split_arrays, to_text
+from penstock._sinks.records import Row as Read
 from penstock.errors import ItemError, LedgerError, SinkError
 
 _TABLES = (
@@ -30,11 +30,10 @@ _PATIENCE_S = 60.0
 Row = tuple[int | str, str, list[tuple[str, str, str, bytes]]]
 
 
-def read_sqlite(out: Path, job: Path, state: Mapping[str, Any]) -> Iterator[records.Row]:  # noqa: ARG001 - as every reader
-    """Yield the committed rows of the file, as (place, id, output); arrays stay references."""
+def read_sqlite(out: Path) -> Iterator[Read]:
+    """Yield the rows of the file, as (place, id, output); arrays stay references."""
     with closing(sqlite3.connect(f"{out.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        query = "SELECT place, id, output FROM results WHERE place < ? ORDER BY place"
-        for place, id_, text in db.execute(query, (int(state["rows"]),)):
+        for place, id_, text in db.execute("SELECT place, id, output FROM results ORDER BY place"):
             yield place, id_, json.loads(text)
 
 
