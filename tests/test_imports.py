@@ -32,9 +32,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_recipes",),
     ("_drive", "_session", "_feed"),
     ("_task",),
+    ("_planning",),
     ("_api", "serve", "cluster"),
     ("__init__",),
-    ("_demo",),
+    ("_demo", "_commands"),
     ("_cli",),
 )
 LAYER_OF = {unit: height for height, units in enumerate(LAYERS) for unit in units}

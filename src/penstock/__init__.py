@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock import errors
-    from penstock._api import run
+    from penstock._api import plan, run
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
     from penstock._engine.room import empty
@@ -38,12 +38,13 @@ __all__ = [
     "decode",
     "empty",
     "errors",
+    "plan",
     "run",
     "sample_rng",
 ]
 
 _HOMES = {
-    "_api": ("run",),
+    "_api": ("plan", "run"),
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
     "_engine.room": ("empty",),

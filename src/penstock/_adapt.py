@@ -174,7 +174,7 @@ class Recipe:
 
         items = probes(self.before(padded=False), entries, CHECKED)
         key = None if choices is not None else self._key(items)
-        known = None if key is None else remembered.recall(key)
+        known = None if key is None or not self.request.recall else remembered.recall(key)
         if known is not None:
             try:
                 told = tuple({**tried, "made": known.made} for tried in known.measurements)
@@ -295,7 +295,7 @@ class Recipe:
         model = loaded.model
         step = Step("model", model.worker, block=loaded.batch_size, model=model.name)
         tryable = not self._calls and model.callers is None and not model.serial and model.devices == ("cpu",)
-        return Part(step, model.callers, serial=model.serial, tryable=tryable)
+        return Part(step, model.callers, serial=model.serial, tryable=tryable, given=self._calls)
 
     # ---- behind the model
 
@@ -330,10 +330,10 @@ def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_i
     """
     name, own = str(getattr(stage.fn, "__name__", type(stage.fn).__name__)), None if stage.n == "auto" else stage.n
     if stage.kind == "thread":
-        return Part(Step.of(name, fn, takes_item=takes_item), own)
+        return Part(Step.of(name, fn, takes_item=takes_item), own, given=True)
     from penstock._engine.processes import stage_step
 
-    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own)
+    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own, given=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Part:
 
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
     `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
+    `given`: it calls a function of the user's, which sees each item once.
     """
 
     step: Step
@@ -28,6 +29,7 @@ class Part:
     branch: str | None = None
     serial: bool = False
     tryable: bool = False
+    given: bool = False
 
 
 def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:

@@ -1,0 +1,1 @@
+"""The subcommands of `penstock`: each a module with `add(commands)`."""
