@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
 def flowers(data: Path, runtime: str, out: Path) -> dict[str, Any]:
     """Return how many of the photos get the class whose folder they lie in."""
     photos = data / "photos" / "flowers"
+    os.environ["XDG_CACHE_HOME"] = str(out.with_suffix(".caches"))  # every run chooses anew
     classes = sorted(folder.name for folder in photos.iterdir() if folder.is_dir())
     model = data / "models" / "flowers5_mobilenet_v2_head.onnx"
     report = penstock.run(photos, model, out=out, preset="inception", labels=classes, runtime=runtime)
@@ -60,6 +62,7 @@ labels = {labels}
 
 def lines(data: Path, runtime: str, out: Path) -> dict[str, Any]:
     """Return the character error rate of a text-line reader, spaces ignored."""
+    os.environ["XDG_CACHE_HOME"] = str(out.with_suffix(".caches"))
     spec = out.with_suffix(".toml")
     # A JSON string is a TOML string. An absolute path: nothing may be written beside the shared model.
     spec.write_text(LINES_SPEC.format(labels=json.dumps(str((data / "models" / "crnn_lite_keys.txt").absolute()))))

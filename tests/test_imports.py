@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_recipes",),
     ("_drive", "_session", "_feed", "_evaluation", "_page"),
     ("_task",),
+    ("_planning",),
     ("_api", "serve", "cluster"),
     ("__init__",),
     ("_demo",),

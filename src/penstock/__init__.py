@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock import errors
-    from penstock._api import run
+    from penstock._api import plan, run
     from penstock._contracts import Failure, Item
     from penstock._decode import decode
     from penstock._engine.room import empty
@@ -41,12 +41,13 @@ __all__ = [
     "empty",
     "errors",
     "evaluate",
+    "plan",
     "run",
     "sample_rng",
 ]
 
 _HOMES = {
-    "_api": ("run",),
+    "_api": ("plan", "run"),
     "_contracts": ("Failure", "Item"),
     "_decode": ("decode",),
     "_engine.room": ("empty",),

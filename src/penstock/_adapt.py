@@ -181,7 +181,7 @@ class Recipe:
 
         items = probes(self.before(padded=False), entries, CHECKED)
         key = None if choices is not None else self._key(items)
-        known = None if key is None else remembered.recall(key)
+        known = None if key is None or not self.request.recall else remembered.recall(key)
         if known is not None:
             try:
                 told = tuple({**tried, "made": known.made} for tried in known.measurements)

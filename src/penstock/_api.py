@@ -1,13 +1,15 @@
-"""`run`: a model over everything in a source, into an output that survives a crash."""
+"""`run`: a model over everything in a source, into an output that survives a crash; `plan`: what that would be."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from penstock._options import Auto, Batching, Limits
 from penstock._request import Request
+from penstock._telemetry.plan import Plan
 from penstock._telemetry.progress import Mode
 from penstock._telemetry.report import Report
 from penstock.errors import UsageError
@@ -98,6 +100,30 @@ def run(  # noqa: PLR0913 - one of the three heads
 
     call = Call(source, Path(out), limits or Limits(), max_failures, order, limit, fresh, retry, progress)
     return carry_out(request, call)
+
+
+def plan(source: Any, model: Any, *, limit: int | None = None, **options: Any) -> Plan:
+    """Return what `run` would do with `model` over `source`: each stage measured on the first items, what to expect.
+
+    It takes up to 20 s. Its choice of runtime, settings and batch is kept in the user's cache folder, where `run` finds
+    it. Nothing else is written. Functions of yours are not called: the run, which shows each item once to them, tells.
+
+    Args:
+        source: as for `run`.
+        model: as for `run`.
+        limit: only the first n items.
+        options: as for `run`: those from `spec` to `replicas`.
+
+    Raises:
+        UsageError: what cannot be carried out, or there are no items.
+        ModelError: the model cannot be loaded or answers wrongly.
+    """
+    from penstock._planning import plan as measured
+
+    unknown = options.keys() - {field.name for field in fields(Request)} | (options.keys() & {"recall"})
+    if unknown:
+        raise UsageError(f"plan() has no option {', '.join(sorted(unknown))}; it takes those of run() on the model.")
+    return measured(source, Request(model=model, **options), limit)
 
 
 def retry_arguments(out: Path) -> dict[str, Any]:

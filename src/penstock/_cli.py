@@ -6,17 +6,17 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from penstock._commands import report
+from penstock._commands import plan, report
 from penstock._commands.evaluate import add as add_evaluate
 from penstock._commands.evaluate import add_truth, evaluated, refuse
+from penstock._commands.options import add_model, model_options
 
 if TYPE_CHECKING:
     from penstock._evaluation import Evaluation
@@ -32,10 +32,6 @@ The same command goes on where an interrupted or killed one stopped.
 exit codes: 0 all done, 1 some items failed, 2 refused before any work, 3 stopped, 4 stalled, 5 audit failed,
 130 and 143 interrupted
 """
-
-
-_NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
-"""How a value for one of several models is given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands.add_parser("run", help="a model over a folder, glob, table, list of paths or stdin"))
+    plan.add(commands)
     _add_retry(commands.add_parser("retry", help="run the failed items of a job again"))
     add_evaluate(commands)
     report.add(commands)
@@ -120,27 +117,8 @@ class _Version(argparse.Action):
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder, glob, table with a path column, or - for stdin")
-    parser.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="M",
-        help="model file (.onnx, .pt, .pth, .ts, .pt2); several: NAME=FILE for each",
-    )
-    parser.add_argument("--factory", metavar="PKG:MAKE", help="what makes the module of a torch state dict")
     parser.add_argument("--out", required=True, type=Path, help="folder, or NAME.jsonl, .parquet, .sqlite")
-    what = parser.add_argument_group("how the model wants its input, and what its output means")
-    what.add_argument("--spec", action="append", metavar="FILE", help="spec in TOML (default: beside the model)")
-    what.add_argument("--preset", action="append", metavar="P", help="a built-in spec: imagenet or inception")
-    what.add_argument("--labels", action="append", metavar="FILE", help="names of the classes, one a line")
-    what.add_argument("--top-k", type=int, metavar="K", help="how many classes a record holds")
-    how = parser.add_argument_group("how it is run (everything is measured and chosen by itself)")
-    how.add_argument("--batch", type=_number_or_auto, default="auto", metavar="N", help="items per call, or auto")
-    how.add_argument("--threads", type=_number_or_auto, default="auto", metavar="N", help="threads, or auto")
-    how.add_argument("--runtime", choices=("auto", "onnxruntime", "openvino"), default="auto")
-    how.add_argument("--precision", choices=("f32", "bf16", "f16"), default="f32")
-    how.add_argument("--device", type=_devices, default="auto", metavar="D[,D]", help="cpu, cuda:0, or auto")
-    how.add_argument("--replicas", type=_number_or_auto, default="auto", metavar="N", help="callers a device, or auto")
+    how = add_model(parser)
     how.add_argument("--item-timeout", type=float, metavar="S", help="an item that takes longer in a step fails")
     which = parser.add_argument_group("which items")
     which.add_argument("--limit", type=int, metavar="N", help="only the first N items")
@@ -163,37 +141,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print errors only")
     shown.add_argument("--json", action="store_true", help="progress as JSON lines on stderr, the report as JSON")
-
-
-def _devices(text: str) -> str | list[str]:
-    return text.split(",") if "," in text else text
-
-
-def _number_or_auto(text: str) -> int | str:
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
-
-
-def _by_model(option: str, values: list[str] | None) -> Any:
-    """Return the one value given, or a value for each model, given as NAME=VALUE. Raises UsageError for a mixture."""
-    from penstock.errors import UsageError
-
-    if values is None:
-        return None
-    named = [_NAMED.fullmatch(value) for value in values]
-    if len(values) == 1 and (named[0] is None or Path(values[0]).exists()):
-        return values[0]
-    found = {match[1]: match[2] for match in named if match is not None}
-    if len(found) < len(values):
-        given = ", ".join(values)
-        raise UsageError(
-            f"{option} was given {len(values)} times ({given}): give each a name of its own, {option} a=FILE."
-        )
-    return found
 
 
 class _Warnings(logging.Handler):
@@ -230,12 +177,9 @@ def _run(given: argparse.Namespace) -> int:
     from penstock._api import run
     from penstock._options import Limits
 
-    names = "out top_k batch threads runtime precision device replicas max_failures order limit fresh".split()
-    options: dict[str, Any] = {name: getattr(given, name) for name in names}
-    options |= {name: _by_model(f"--{name}", getattr(given, name)) for name in ("model", "spec", "preset", "labels")}
+    options = model_options(given)
+    options |= {name: getattr(given, name) for name in ("out", "max_failures", "order", "limit", "fresh")}
     limits = Limits(item_timeout_s=given.item_timeout)
-    if given.factory is not None:
-        options["model"] = _made_by(given.factory, options["model"])
     refuse(given.truth)
     with report.shown(given):
         with _warnings(given):
@@ -252,22 +196,6 @@ def _retry(given: argparse.Namespace) -> int:
     with _warnings(given), report.shown(given):
         done = run(**arguments, out=given.out, retry=True, progress=_progress(given))
     return _show(done, given)
-
-
-def _made_by(factory: str, model: Any) -> Any:
-    """Return a state dict file, or the one of several model files, with the factory that makes its module.
-
-    The factory's module is found where the command is typed, as with `python -m`.
-    """
-    from penstock._options import Torch
-    from penstock.errors import UsageError
-
-    if isinstance(model, dict):
-        raise UsageError(
-            "--factory belongs to one model; for several, call penstock.run with model={name: Torch(...)}."
-        )
-    sys.path.insert(0, "")
-    return Torch(model, factory=factory)
 
 
 def _show(report: Report, given: argparse.Namespace, evaluation: Evaluation | None = None) -> int:

@@ -21,7 +21,7 @@ class Part:
     """A step and who does it: `workers` of its own (the user said so), or None: the common threads, fused.
 
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
-    `own`: where code of the user's runs, which may use any library; None: the step is penstock's own.
+    `own`: where code of the user's runs, which may use any library and sees each item once; None: it is penstock's own.
     `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
     """
 

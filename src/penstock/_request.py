@@ -37,6 +37,8 @@ class Request:
     precision: str = "f32"
     device: str | Sequence[str] = "auto"
     replicas: int | Auto = "auto"
+    recall: bool = True
+    """Whether a choice made earlier on this machine may be taken; else it is made anew."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, before any work."""

@@ -1,0 +1,97 @@
+"""A plan: the numbers chosen for a run and the measurement behind each, as values and as a table (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from penstock._printable import printable
+from penstock._telemetry.progress import duration
+
+SHOWN = 12
+"""Ways to run a model that the table shows; all are in `measurements`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `penstock plan` measured and chose.
+
+    `items`: how many there are, None where nobody knows. `looked_at`: real ones that it was measured on. `cpus`: the
+    CPU budget. `ceilings`: items a second that each step does alone on all of it. `limit_per_s`: what all of them
+    could do at best, None where a step was not measured. `expected_per_s`: what a run of them did for a moment; None
+    where it calls functions of yours, which see each item once. `stages`: workers by stage. `choices`, `measurements`:
+    of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run alone. `seconds`:
+    what it took.
+    """
+
+    items: int | None
+    looked_at: int
+    cpus: int
+    ceilings: Mapping[str, float]
+    limit_per_s: float | None
+    expected_per_s: float | None
+    stages: Mapping[str, int]
+    choices: Mapping[str, Any]
+    measurements: Sequence[Mapping[str, Any]]
+    memory: Sequence[str] = ()
+    agreement: str | None = None
+    unmeasured: Sequence[str] = field(default_factory=tuple)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return dict(json.loads(json.dumps(asdict(self), default=str)))
+
+    def __str__(self) -> str:
+        """Return it as a table, with the measurement behind each number."""
+        rows = [("", "items/s", "measured"), *self._stages(), *self._models(), *self._sums()]
+        left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
+        lines = [f"{row[0]:<{left}}  {row[1]:>{right}}  {row[2]}".rstrip() for row in rows]
+        return "\n".join(printable(line) for line in [*lines, *self._words()])
+
+    def _stages(self) -> Iterator[tuple[str, str, str]]:
+        for name, rate in self.ceilings.items():
+            yield name, _rate(rate), f"alone, on {self.looked_at} items again and again in {self.cpus} threads"
+        for name in self.unmeasured:
+            yield name, "", "not measured alone: yours, or called by few threads at a time; the run tells"
+
+    def _models(self) -> Iterator[tuple[str, str, str]]:
+        if self.measurements:
+            yield "ways to run the model", "", "in short turns, on real items"
+        timed = sorted(self.measurements, key=lambda tried: -(tried.get("items_per_s") or 0.0))
+        for tried in timed[:SHOWN]:
+            rate = tried.get("items_per_s")
+            yield f"  {_way(tried)}", "" if rate is None else _rate(rate), str(tried.get("verdict", ""))
+        if len(timed) > SHOWN:
+            yield f"  and {len(timed) - SHOWN} more", "", "in --json"
+
+    def _sums(self) -> Iterator[tuple[str, str, str]]:
+        if self.limit_per_s is not None:
+            terms = " + ".join(f"1/{_rate(rate)}" for rate in self.ceilings.values())
+            yield "limit", _rate(self.limit_per_s), f"1 / ({terms})"
+        if self.expected_per_s is not None:
+            share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
+            workers = ", ".join(f"{name} x {n}" for name, n in self.stages.items())
+            yield "expected", _rate(self.expected_per_s), f"{share}a short run, {workers}"
+
+    def _words(self) -> Iterator[str]:
+        if self.agreement is not None:
+            yield f"answers beside the plain reference's: {self.agreement}"
+        yield from self.memory
+        if self.items is not None and self.expected_per_s:
+            yield f"{self.items:,} items: about {duration(self.items / self.expected_per_s)}"
+        kept = "; a run of this model on this machine begins with what was chosen here" if self.agreement else ""
+        yield f"measured in {self.seconds:.1f} s{kept}"
+
+
+def _way(tried: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in (tried.get("settings") or {}).items())
+    model = f"{tried['model']}: " if "model" in tried else ""
+    shown = f" ({settings})" if settings else ""
+    return f"{model}{tried['runtime']} {tried.get('precision', '')}{shown}, batch {tried['batch']}".replace("  ", " ")
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -1,0 +1,69 @@
+"""A plan as a table: each number with what it rests on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from penstock._telemetry.plan import SHOWN, Plan
+
+TRIED = {"runtime": "onnxruntime", "precision": "f32", "settings": {"qdq": False}, "batch": 4}
+CHOSEN = {**TRIED, "items_per_s": 250.0, "verdict": "chosen"}
+REFUSED = {**TRIED, "batch": 8, "items_per_s": None, "verdict": "refused: wrong answers"}
+PLAN = Plan(
+    items=10_000,
+    looked_at=16,
+    cpus=2,
+    ceilings={"decode": 2000.0, "model": 250.0},
+    limit_per_s=222.2,
+    expected_per_s=211.1,
+    stages={"decode+model": 2},
+    choices={"runtime": "onnxruntime"},
+    measurements=[REFUSED, CHOSEN],
+    memory=["memory: 4 MB"],
+    agreement="argmax equal on 100.0%",
+    seconds=9.04,
+)
+
+
+def test_the_table() -> None:
+    assert str(PLAN).splitlines() == [
+        "                                        items/s  measured",
+        "decode                                    2,000  alone, on 16 items again and again in 2 threads",
+        "model                                       250  alone, on 16 items again and again in 2 threads",
+        "ways to run the model                            in short turns, on real items",
+        "  onnxruntime f32 (qdq=False), batch 4      250  chosen",
+        "  onnxruntime f32 (qdq=False), batch 8           refused: wrong answers",
+        "limit                                       222  1 / (1/2,000 + 1/250)",
+        "expected                                    211  95% of the limit: a short run, decode+model x 2",
+        "answers beside the plain reference's: argmax equal on 100.0%",
+        "memory: 4 MB",
+        "10,000 items: about 0:47",
+        "measured in 9.0 s; a run of this model on this machine begins with what was chosen here",
+    ]
+
+
+def test_what_was_not_measured_is_said() -> None:
+    plan = replace(PLAN, limit_per_s=None, expected_per_s=None, unmeasured=["fetch"], measurements=[], agreement=None)
+    text = str(plan)
+    assert "fetch" in text
+    assert "not measured alone" in text
+    assert not any(word in text for word in ("limit", "expected", "about", "begins with", "ways to run"))
+
+
+def test_only_the_better_ways_are_shown() -> None:
+    many = [{**TRIED, "batch": n, "items_per_s": float(n), "verdict": "slower"} for n in range(1, SHOWN + 4)]
+    lines = str(replace(PLAN, measurements=many)).splitlines()
+    assert sum("batch" in line for line in lines) == SHOWN
+    assert any("and 3 more" in line for line in lines)
+    assert f"batch {SHOWN + 3} " in next(line for line in lines if "batch" in line)
+
+
+def test_names_cannot_break_the_terminal() -> None:
+    assert "\x1b" not in str(replace(PLAN, ceilings={"\x1b[2J": 1.0}))
+
+
+def test_as_json() -> None:
+    values = json.loads(json.dumps(PLAN.to_dict()))
+    assert values == PLAN.to_dict()
+    assert values["measurements"][1]["verdict"] == "chosen"
