@@ -73,7 +73,7 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 	@touch $@
 
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
-	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,keras-backends,dev,docs]'
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,keras-backends,metrics,tracing,dev,docs]'
 	@touch $(FOR_DEMO) $(FOR_DOCS) $@
 
 $(FOR_DOCS): $(PINNED) | $(VENV)/bin/python

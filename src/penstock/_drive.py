@@ -31,6 +31,7 @@ from penstock._stopping import Grace
 from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.report import Report, steps_of
+from penstock._telemetry.running import RunSeen, visible
 from penstock.errors import SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
@@ -108,6 +109,7 @@ class Drive:
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
+            visible(lambda: self._seen(pipeline)),
         ):
             for plan in ready.memory:
                 progress.say(str(plan))
@@ -121,6 +123,10 @@ class Drive:
                 lifesign.rest()
                 self.tally.seconds = time.perf_counter() - begun
                 self._take_stock(pipeline.statistics(), ready, threads)
+
+    def _seen(self, pipeline: Pipeline) -> RunSeen:
+        tally = self.tally
+        return RunSeen(str(self._job.out), self._orders.todo, tally.done, tally.failed, pipeline.statistics())
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
         committed, window = time.monotonic(), 1
