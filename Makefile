@@ -77,7 +77,8 @@ $(FOR_DEMO): $(PINNED) | $(VENV)/bin/python
 	@touch $@
 
 $(FOR_TEST): $(PINNED) | $(VENV)/bin/python
-	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,openvino,parquet,evaluate,keras-backends,dev,docs]'
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[onnx,openvino,parquet,evaluate,keras-backends,metrics,tracing,dev,docs]'
 	@$(HAS_BROWSER) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| echo "The tests of the report page need a browser: apt install chromium (or google-chrome)." >&2

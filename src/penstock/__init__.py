@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from penstock._options import Augment, Batching, Ensemble, Limits, Torch, View, Workers
     from penstock._session import Session
     from penstock._spec import InputSpec, OutputSpec, Spec
+    from penstock._telemetry.prometheus import PrometheusCollector
     from penstock._telemetry.report import Report
+    from penstock._telemetry.tracing import Tracing
 
     __version__: str
 
@@ -31,10 +33,12 @@ __all__ = [
     "Item",
     "Limits",
     "OutputSpec",
+    "PrometheusCollector",
     "Report",
     "Session",
     "Spec",
     "Torch",
+    "Tracing",
     "View",
     "Workers",
     "decode",
@@ -57,7 +61,9 @@ _HOMES = {
     "_options": ("Augment", "Batching", "Ensemble", "Limits", "Torch", "View", "Workers"),
     "_session": ("Session",),
     "_spec": ("InputSpec", "OutputSpec", "Spec"),
+    "_telemetry.prometheus": ("PrometheusCollector",),
     "_telemetry.report": ("Report",),
+    "_telemetry.tracing": ("Tracing",),
 }
 """Where each name lives. It is imported when it is first asked for: whoever wants one does not pay for all."""
 

@@ -56,7 +56,7 @@ class Augmented:
             *self._recipe.reading(self._shrink_to()),
             Part(Step.of("views", self._views()), tryable=True),
             replace(model, step=_by_views(model.step, len(self._inputs))),
-            Part(Step.of("merge", self._merge()), given=callable(self._augment.merge)),
+            Part(Step.of("merge", self._merge()), own="thread" if callable(self._augment.merge) else None),
             *self._recipe.interpreting(of_scores(self._spec.output)),
             *self._recipe.post,
         ]

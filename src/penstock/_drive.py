@@ -35,6 +35,7 @@ from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.record import Record
 from penstock._telemetry.report import Report, steps_of
+from penstock._telemetry.running import RunSeen, visible
 from penstock._telemetry.verdict import Seen, verdict
 from penstock.errors import PenstockError, SinkError, StageError, Stalled
 
@@ -119,6 +120,7 @@ class Drive:
             Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
             pipeline.flow(take, window, ordered=self._orders.order) as flow,
             Progress(self._orders.todo, self._orders.progress) as progress,
+            visible(lambda: self._shown(pipeline)),
         ):
             for plan in ready.memory:
                 progress.say(str(plan))
@@ -134,6 +136,10 @@ class Drive:
                 self._take_stock(pipeline.statistics(), ready)
                 self.tally.seen = self._seen(pipeline, ready, time.process_time() - cpu_s)
                 self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
+
+    def _shown(self, pipeline: Pipeline) -> RunSeen:
+        tally = self.tally
+        return RunSeen(str(self._job.out), self._orders.todo, tally.done, tally.failed, pipeline.statistics())
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
         started = committed = time.monotonic()

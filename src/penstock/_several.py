@@ -95,7 +95,12 @@ class Several:
             parts.extend(replace(part, step=within(name, part.step), branch=name) for part in own)
         parts.append(Part(Step.of("join", joined if self._partial else required)))
         if self._ensemble is not None:
-            parts.append(Part(Step.of("combine", _combining(self._ensemble)), given=callable(self._ensemble.combine)))
+            parts.append(
+                Part(
+                    Step.of("combine", _combining(self._ensemble)),
+                    own="thread" if callable(self._ensemble.combine) else None,
+                )
+            )
             if self._means:  # of scores already, see `_behind`
                 parts.extend(self._first.interpreting(of_scores(self._first.output)))
         return [*parts, *self._post]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock._contracts import Failure
@@ -27,6 +27,8 @@ class RequestStatistics:
     """Cancelled by their callers before a worker began with them, or dropped when the session was closed."""
     overloaded: int = 0
     """Turned away with `Overloaded`; not among `admitted`."""
+    done_s: float = 0.0
+    """Seconds from `submit` to the result, of all those done together."""
     p50_s: float | None = None
     """Seconds from `submit` to the result, of those done (2 % exact); None before the first."""
     p95_s: float | None = None
@@ -48,6 +50,7 @@ class Tally:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._latencies = Histogram()
+        self._done_s = 0.0
 
     def add(self, outcome: str, seconds: float | None = None) -> None:
         """Count one request as "done" (which took `seconds`), "failed", "cancelled" or "overloaded"."""
@@ -55,12 +58,14 @@ class Tally:
             self._counts[outcome] += 1
             if seconds is not None:
                 self._latencies.add(seconds)
+                self._done_s += seconds
 
     def statistics(self) -> RequestStatistics:
         """Return a snapshot; how many were admitted is for others to say."""
         with self._lock:
             counts, quantile = dict(self._counts), self._latencies.quantile
-            return RequestStatistics(**counts, p50_s=quantile(0.5), p95_s=quantile(0.95), p99_s=quantile(0.99))
+            found = RequestStatistics(**counts, p50_s=quantile(0.5), p95_s=quantile(0.95), p99_s=quantile(0.99))
+            return replace(found, done_s=self._done_s)
 
 
 class Submitted:
