@@ -89,6 +89,8 @@ def test_a_label_that_no_model_has_is_refused(tmp_path: Path) -> None:
     for value in (1.0, True, ["x"]):
         with pytest.raises(UsageError, match=r"line 1: the column 'label' has .*; give texts, or whole numbers"):
             list(truths_in(jsonl(tmp_path, [{"path": "a", "label": value}])))
+    with pytest.raises(UsageError, match=r"line 1: '.*' can be no id of an item"):
+        list(truths_in(jsonl(tmp_path, [{"id": "a\ud800", "label": "x"}])))
     with pytest.raises(UsageError, match="line 1: the column 'id' has True"):
         list(truths_in(jsonl(tmp_path, [{"id": True, "label": "x"}])))
 

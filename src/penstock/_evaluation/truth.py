@@ -101,7 +101,10 @@ def _id_in(row: Mapping[str, Any], columns: Columns, where: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{where}: the column {columns.id!r} has {value!r} where the id of an item should be.")
-    return id_of(os.fsencode(value))
+    try:
+        return id_of(os.fsencode(value))
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: {value!r} can be no id of an item: {error.reason}.") from error
 
 
 def _truth_in(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
