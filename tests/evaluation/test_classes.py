@@ -65,6 +65,17 @@ def test_labels_are_in_the_order_of_the_model_then_what_it_does_not_know() -> No
     assert tally.score(()).labels == ("none", "y", "z", "a", "b")
 
 
+def test_of_more_labels_than_anybody_reads_there_is_no_confusion_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock._evaluation.classes.MOST_LABELS", 3)
+    tally = ClassTally(Classes(), "name")
+    for truth in "abc":
+        tally.judge(truth, of(("a", "b")))
+    assert len(tally.score(()).confusion) == 3
+    tally.judge("d", of(("a", "b")))
+    score = tally.score(())
+    assert (score.confusion, len(score.per_class)) == ((), 4)
+
+
 def test_the_weight_of_a_mistake_is_its_score() -> None:
     verdict = ClassTally(known(("a", "b")), "name").judge("b", of(("a", "b"), 0.7))
     assert (verdict.prediction, verdict.right, verdict.score, verdict.weight) == ("a", False, 0.7, 0.7)

@@ -132,6 +132,16 @@ def test_texts_beside_the_items(make_job: MakeJob, tmp_path: Path, name: str) ->
     assert stored(out)[0]["truth"] == "*.gt.txt, spaces ignored"
 
 
+def test_texts_are_found_from_wherever_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "1.png").write_text("unread")
+    (tmp_path / "lines" / "1.gt.txt").write_text("ab")
+    penstock.run("lines", lambda batch: [{"text": "ac"} for _ in batch], stages=[str], out="out.jsonl")
+    monkeypatch.chdir(tmp_path / "lines")
+    assert penstock.evaluate("../out.jsonl", "*.gt.txt").models["model"].cer == 0.5
+
+
 @pytest.mark.parametrize("name", OUTS)
 def test_plain_values_are_what_the_truth_is(tmp_path: Path, name: str) -> None:
     def same(batch: list[Any]) -> list[Any]:

@@ -53,6 +53,12 @@ def test_an_item_of_two_outputs_is_one() -> None:
         assert list(sheet.left_out()) == [("a", "failed")]
 
 
+def test_a_file_is_the_first_items_in_each_output() -> None:
+    with Sheet() as sheet:
+        assert [sheet.claim(0, b"f\xff", id_) for id_ in ("a", "b", "a")] == ["a", "a", "a"]
+        assert (sheet.claim(1, b"f\xff", "b"), sheet.claim(0, b"g", 3)) == ("b", 3)
+
+
 def test_a_table_may_say_the_same_twice_but_not_two_things() -> None:
     with Sheet() as sheet:
         sheet.add_truths(TABLE, [("line 2", "a", "x"), ("line 3", "a", "x")])

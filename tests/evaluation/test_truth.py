@@ -15,6 +15,11 @@ def entry(id_: int | str, path: str | None = None) -> Entry:
     return Entry(id_, path, failed=False, there=True)
 
 
+def text_files(folder: Path) -> TextFiles:
+    claimed: dict[bytes, int | str] = {}
+    return TextFiles(folder, claimed.setdefault)
+
+
 def csv(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     path = folder / "truth.csv"
     path.write_bytes(text.encode(encoding))
@@ -84,6 +89,8 @@ def test_a_label_that_no_model_has_is_refused(tmp_path: Path) -> None:
     for value in (1.0, True, ["x"]):
         with pytest.raises(UsageError, match=r"line 1: the column 'label' has .*; give texts, or whole numbers"):
             list(truths_in(jsonl(tmp_path, [{"path": "a", "label": value}])))
+    with pytest.raises(UsageError, match=r"line 1: '.*' can be no id of an item"):
+        list(truths_in(jsonl(tmp_path, [{"id": "a\ud800", "label": "x"}])))
     with pytest.raises(UsageError, match="line 1: the column 'id' has True"):
         list(truths_in(jsonl(tmp_path, [{"id": True, "label": "x"}])))
 
@@ -111,21 +118,21 @@ def test_the_name_of_the_folder(id_: int | str, label: str | None) -> None:
 @pytest.mark.parametrize("name", ["line.gt.txt", "line.bin.gt.txt"])
 def test_the_text_beside_an_item(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes("\ufeff  Größe 3\r\n".encode())
-    assert TextFiles(tmp_path)(entry("line.bin.png", "line.bin.png")) == "Größe 3"
-    assert TextFiles(Path("elsewhere"))(entry("line.bin.png", str(tmp_path / "line.bin.png"))) == "Größe 3"
-    assert TextFiles(tmp_path)(entry("other.png", "other.png")) is None
+    assert text_files(tmp_path)(entry("line.bin.png", "line.bin.png")) == "Größe 3"
+    assert text_files(Path("elsewhere"))(entry("line.bin.png", str(tmp_path / "line.bin.png"))) == "Größe 3"
+    assert text_files(tmp_path)(entry("other.png", "other.png")) is None
 
 
 def test_the_file_with_more_of_the_name_is_the_one(tmp_path: Path) -> None:
     (tmp_path / "a.gt.txt").write_text("short")
     (tmp_path / "a.1.gt.txt").write_text("long")
-    find = TextFiles(tmp_path)
+    find = text_files(tmp_path)
     assert [find(entry(name, name)) for name in ("a.1.png", "a.2.png")] == ["long", "short"]
 
 
 def test_two_items_may_not_have_one_text(tmp_path: Path) -> None:
     (tmp_path / "a.gt.txt").write_text("text")
-    find = TextFiles(tmp_path)
+    find = text_files(tmp_path)
     assert [find(entry("a.png", "a.png")), find(entry("a.png", "a.png"))] == ["text", "text"]
     with pytest.raises(UsageError, match=r"'a\.bin\.png' and 'a\.png' have one file with a text, .*a\.gt\.txt"):
         find(entry("a.bin.png", "a.bin.png"))
@@ -134,6 +141,6 @@ def test_two_items_may_not_have_one_text(tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gt.txt").write_bytes(b"caf\xe9")
     with pytest.raises(UsageError, match=r"a\.gt\.txt is not UTF-8"):
-        TextFiles(tmp_path)(entry("a.png", "a.png"))
+        text_files(tmp_path)(entry("a.png", "a.png"))
     with pytest.raises(UsageError, match="the items of this job are values and no files, such as 3"):
-        TextFiles(tmp_path)(entry(3))
+        text_files(tmp_path)(entry(3))

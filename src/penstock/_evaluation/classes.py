@@ -15,6 +15,8 @@ from penstock._evaluation.sheet import Verdict
 By = Literal["name", "number"]
 """Whether labels of the truth are names of classes or their numbers."""
 TOP = 5
+MOST_LABELS = 2000
+"""Of more there is no confusion matrix: it would have more cells than memory has room for, and than anybody reads."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class ClassTally:
             top1=right / items,
             top5=self._in_top / items if self._holds_top else None,
             labels=tuple(labels),
-            confusion=confusion_of(self._pairs, labels),
+            confusion=confusion_of(self._pairs, labels) if len(labels) <= MOST_LABELS else (),
             per_class=per_class_of(self._pairs, labels),
             worst=worst,
         )

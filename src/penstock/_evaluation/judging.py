@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -71,11 +72,11 @@ def _take_truth(truth: str | Path, sheet: Sheet) -> bool:
     return is_text(Path(truth))
 
 
-def _finder(truth: str | Path, output: Output, sheet: Sheet) -> Finder:
+def _finder(truth: str | Path, output: Output, number: int, sheet: Sheet) -> Finder:
     if str(truth) == FOLDER_NAMES:
         return folder_name
     if str(truth) == TEXT_FILES:
-        return TextFiles(output.working_folder)
+        return TextFiles(output.working_folder, partial(sheet.claim, number))
     return lambda entry: sheet.truth_of(entry.id)
 
 
@@ -100,7 +101,7 @@ def _unmatched(truth: str | Path, output: Output, example: int | str | None, she
 def _survey(output: Output, own: Sequence[Candidate], truth: str | Path, sheet: Sheet) -> None:
     """Put the items into the sheet, and let the candidates see their answers. Raises UsageError where no truth fits."""
     by_name = {candidate.own: candidate for candidate in own}
-    find = _finder(truth, output, sheet)
+    find = _finder(truth, output, own[0].number, sheet)
     matched, example = False, None
     for entry in output.entries():
         found = find(entry)

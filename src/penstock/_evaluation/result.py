@@ -38,10 +38,10 @@ class ModelScore:
     """How good one model is, over the `items` that have both a truth and an answer of it.
 
     Classes: `top1` and `top5` (None where the results hold fewer than five classes) are shares of `items`, `confusion`
-    counts items by truth (rows) and prediction (columns), both in the order of `labels`. Texts: `cer` and `wer` are
-    errors per character and word of the truth, over all items together; `exact` is the share of items without an error.
-    What does not apply is None or empty. `worst`: the most confident mistakes, or the lines with the most errors for
-    their length, at most 100.
+    counts items by truth (rows) and prediction (columns), both in the order of `labels`; of more than 2,000 there is
+    none. Texts: `cer` and `wer` are errors per character and word of the truth, over all items together; `exact` is the
+    share of items without an error. What does not apply is None or empty. `worst`: the most confident mistakes, or the
+    lines with the most errors for their length, at most 100.
     """
 
     kind: Kind

@@ -15,6 +15,7 @@ from penstock.errors import SinkError, UsageError
 # is `key` of an item.
 _SCHEMA = """
 CREATE TABLE truths (id TEXT PRIMARY KEY, truth TEXT NOT NULL, place TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (output INTEGER, path BLOB, id NOT NULL, PRIMARY KEY (output, path)) WITHOUT ROWID;
 CREATE TABLE items (number INTEGER PRIMARY KEY, id NOT NULL UNIQUE, key TEXT NOT NULL, truth TEXT,
                     failed INTEGER NOT NULL);
 CREATE INDEX items_key ON items (key);
@@ -88,6 +89,13 @@ class Sheet:
         """Return an id in the table of truths."""
         row = self._db.execute("SELECT id FROM truths LIMIT 1").fetchone()
         return None if row is None else str(row[0])
+
+    def claim(self, output: int, path: bytes, id_: int | str) -> int | str:
+        """Note that a file is an item's of an output; return the id of the first item that it was noted for."""
+        self._db.execute("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", (output, path, id_))
+        query = "SELECT id FROM files WHERE output = ? AND path = ?"
+        first: int | str = self._db.execute(query, (output, path)).fetchone()[0]
+        return first
 
     def add_item(self, id_: int | str, truth: str | None, *, failed: bool) -> None:
         """Take an item; one that is in several outputs is the same item."""

@@ -17,6 +17,10 @@ FOLDER_NAMES, TEXT_FILES = "folder-names", "*.gt.txt"
 ID_COLUMNS = (*PATH_COLUMNS, "id")
 TRUTH_COLUMNS = ("label", "text")
 
+Finder = Callable[[Entry], str | None]
+"""Item -> its truth, None where there is none."""
+Claim = Callable[[bytes, int | str], int | str]
+"""(file, id of an item) -> the id of the first item that was given with this file."""
 Rows = Iterator[tuple[str, str, str]]
 """(where, id, truth)"""
 
@@ -97,7 +101,10 @@ def _id_in(row: Mapping[str, Any], columns: Columns, where: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{where}: the column {columns.id!r} has {value!r} where the id of an item should be.")
-    return id_of(os.fsencode(value))
+    try:
+        return id_of(os.fsencode(value))
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: {value!r} can be no id of an item: {error.reason}.") from error
 
 
 def _truth_in(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
@@ -139,10 +146,10 @@ class TextFiles:
     `line.bin.gt.txt`, `line.gt.txt`. Two items may not have one file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder that relative paths of items begin in."""
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        """Take the folder that relative paths of items begin in, and what notes whose text a file is."""
         self._folder = folder
-        self._used: dict[str, int | str] = {}
+        self._claim = claim
 
     def __call__(self, entry: Entry) -> str | None:
         """Return the text of an item, None where it has no file. Raises UsageError for a file that cannot be read."""
@@ -154,7 +161,7 @@ class TextFiles:
         path = self._beside(self._folder / entry.path)
         if path is None:
             return None
-        other = self._used.setdefault(str(path), entry.id)
+        other = self._claim(os.fsencode(path), entry.id)
         if other != entry.id:
             raise UsageError(
                 f"{entry.id!r} and {other!r} have one file with a text, {path}. Run over one of them only, as with the "
@@ -179,7 +186,3 @@ def _read(path: Path) -> str:
         raise UsageError(f"The truth {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"The truth {path} is not UTF-8: {error}.") from error
-
-
-Finder = Callable[[Entry], str | None]
-"""Item -> its truth, None where there is none."""
