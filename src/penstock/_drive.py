@@ -142,8 +142,7 @@ class Drive:
         return RunSeen(str(self._job.out), self._orders.todo, tally.done, tally.failed, pipeline.statistics())
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
-        started = committed = time.monotonic()
-        window = 1
+        committed, window = time.monotonic(), 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             lifesign.beat()
             begun = time.perf_counter()
@@ -156,19 +155,19 @@ class Drive:
                 self.tally.window = max(self.tally.window, window)
                 statistics = pipeline.statistics()
                 progress.update(self.tally.done, self.tally.failed, 0, _slowest(statistics))
-                self._note_state(statistics, now - started)
+                self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
                 self._leave(pipeline, flow)
                 return
             self._note_source(flow)
 
-    def _note_state(self, statistics: PipelineStatistics, seconds: float) -> None:
+    def _note_state(self, statistics: PipelineStatistics) -> None:
         """Put into the job's record what the run is like now."""
         self._record.look(statistics, (self.tally.done, self.tally.failed))
         if self._record.is_due:
-            self.tally.steps, self.tally.seconds = steps_of(statistics), seconds
-            self._record.write(self._report(self._counts_now(), 0, seconds).to_dict(), None)
+            self.tally.steps, self.tally.seconds = steps_of(statistics), self._record.elapsed_s
+            self._record.write(self._report(self._counts_now(), 0, self.tally.seconds).to_dict(), None)
 
     def _absorb(self, parcel: Parcel) -> None:
         done, failed = self._job.absorb(parcel.positions, parcel.items, parcel.values)

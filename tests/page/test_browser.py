@@ -51,6 +51,7 @@ def test_nothing_that_is_put_into_it_may_ask_for_anything(seen: Any) -> None:
 def test_the_summary(seen: Any) -> None:
     tiles = dict(zip(seen.texts(".summary .tile dt"), seen.texts(".summary .tile dd"), strict=True))
     assert (tiles["items"], tiles["done"], tiles["failed"]) == ("94", "9095.7 %", "44.3 %")
+    assert tiles["right"] == "85.6 %of 90 judged"
     assert seen.texts("#state") == ["complete"]
     assert "slowest stage" in seen.texts(".verdict")[0]
 

@@ -215,6 +215,19 @@ def test_a_run_that_ends_badly_says_so(tmp_path: Path, look: Look) -> None:
     assert seen.texts(".callout strong") == ["StageError"]
 
 
+def test_a_run_with_nothing_to_do_shows_what_there_is(tmp_path: Path, look: Look) -> None:
+    out = tmp_path / "o.jsonl"
+    penstock.run(range(50), lambda batch: batch, out=out)
+    with Live(out, "127.0.0.1", 0) as live:
+        seen = look(live.url)
+        with seen.page.expect_request(f"{live.url}events"):
+            seen.page.reload()
+        assert penstock.run(range(50), lambda batch: batch, out=out).attempted == 0
+    says(seen, "finished: complete")
+    seen.page.wait_for_selector("#cards .card", timeout=LATEST_MS)
+    assert seen.texts(".count") == ["50 results"]
+
+
 def test_a_run_that_never_began_ends_too(tmp_path: Path, look: Look) -> None:
     with Live(tmp_path / "o.jsonl", "127.0.0.1", 0) as live:
         seen = look(live.url)

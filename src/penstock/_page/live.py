@@ -143,11 +143,12 @@ class Live:
 
     def _whole(self) -> bytes:
         """Return all that the page of the job shows, now that it has ended."""
-        try:
-            data = page_data(self.out) if self._stamp() not in (None, self._before) else self._waiting()
-        except PenstockError as error:
-            _LOG.warning("The last state cannot be shown on the live page: %s", error)
-            data = self._waiting()
+        data = self._waiting()
+        if self._record.with_name("ledger.sqlite").is_file():  # else the run was refused before it began
+            try:
+                data = page_data(self.out)
+            except PenstockError as error:
+                _LOG.warning("The last state cannot be shown on the live page: %s", error)
         data["run"] = {**data["run"], "ended": data["run"].get("ended") or "stopped"}
         return _encoded(data)
 

@@ -50,7 +50,7 @@ class Record:
 
     def look(self, statistics: PipelineStatistics, counts: tuple[int, int]) -> None:
         """Take a reading, if one is due, of the pipeline and of how many items are (done, failed)."""
-        t_s = self._clock() - self._began_s
+        t_s = self.elapsed_s
         if self._timeline.is_due(t_s):
             self._timeline.add(_with_memory(reading_of(t_s, statistics, counts)))
 
@@ -58,9 +58,13 @@ class Record:
         self, statistics: PipelineStatistics, counts: tuple[int, int], latencies: Sequence[Mapping[str, Any]]
     ) -> None:
         """Take the last reading; `latencies`: of each step, see `penstock._engine.latency`."""
-        t_s = self._clock() - self._began_s
-        self._timeline.close(_with_memory(reading_of(t_s, statistics, counts)))
+        self._timeline.close(_with_memory(reading_of(self.elapsed_s, statistics, counts)))
         self._latencies = latencies
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the first item began."""
+        return self._clock() - self._began_s
 
     @property
     def is_due(self) -> bool:

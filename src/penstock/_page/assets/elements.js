@@ -71,11 +71,12 @@ function headOf(column, rows, fill) {
     head.append(column.title);
     return head;
   }
+  const first = column.number ? "descending" : "ascending";
   const sort = () => {
-    const up = head.getAttribute("aria-sort") === (column.number ? "descending" : null) || (!column.number && head.getAttribute("aria-sort") !== "ascending");
+    const order = head.getAttribute("aria-sort") !== first ? first : first === "ascending" ? "descending" : "ascending";
     for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    fill([...rows].sort((a, b) => (up ? 1 : -1) * compare(column.value(a), column.value(b))));
+    head.setAttribute("aria-sort", order);
+    fill([...rows].sort((a, b) => compare(column.value(a), column.value(b), order === "ascending" ? 1 : -1)));
   };
   head.append(make("button", { type: "button", class: "sort", onclick: sort }, column.title));
   return head;
@@ -83,11 +84,11 @@ function headOf(column, rows, fill) {
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** Order numbers by size, texts as people do, and what is not known last. */
-function compare(a, b) {
+/** Order numbers by size and texts as people do, the other way round with `direction` -1; what is not known is last. */
+function compare(a, b, direction = 1) {
   const none = [a, b].map((value) => value === null || value === undefined || Number.isNaN(value));
   if (none[0] || none[1]) return none[0] - none[1];
-  return typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b));
+  return direction * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
 }
 
 /** Return a small picture, or what stands in its place. */

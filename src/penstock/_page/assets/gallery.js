@@ -10,16 +10,10 @@ function answerOf(item) {
 const ORDERS = {
   input: ["order of the input", () => 0],
   low: ["lowest score first", (a, b) => compare((answerOf(a) || [])[1], (answerOf(b) || [])[1])],
-  high: ["highest score first", (a, b) => -compareKnown((answerOf(a) || [])[1], (answerOf(b) || [])[1])],
+  high: ["highest score first", (a, b) => compare((answerOf(a) || [])[1], (answerOf(b) || [])[1], -1)],
   name: ["name", (a, b) => compare(a.id, b.id)],
   said: ["prediction", (a, b) => compare((answerOf(a) || [""])[0], (answerOf(b) || [""])[0])],
 };
-
-/** Order numbers so that what is not known is last also when the order is turned round. */
-function compareKnown(a, b) {
-  if (a === null || a === undefined) return b === null || b === undefined ? 0 : -1;
-  return b === null || b === undefined ? 1 : a - b;
-}
 
 function chosen() {
   const search = view.search.toLowerCase();

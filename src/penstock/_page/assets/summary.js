@@ -64,12 +64,15 @@ function progress(run) {
 
 function tiles(run) {
   const last = (run.timeline || []).at(-1);
+  const judged = Object.values((data.evaluation || { models: {} }).models);
+  const right = judged.length === 1 ? judged[0].top1 ?? judged[0].exact : null;
   const peak = (run.plan || {}).peak_memory_bytes || (last && last.rss_bytes);
   const list = [
     ["items", count(run.planned), ""],
     ["done", count(run.done), run.planned ? percent(run.done / run.planned) : ""],
     ["failed", count(run.failed), run.planned && run.failed ? percent(run.failed / run.planned) : "", run.failed ? "bad" : ""],
     run.skipped ? [run.ended || !data.live ? "not attempted" : "to come", count(run.skipped), percent(run.skipped / run.planned)] : null,
+    typeof right === "number" ? ["right", percent(right), `of ${count(judged[0].items)} judged`] : null,
     run.attempted ? ["rate", rate(run.rate), `${count(run.attempted)} in this run`] : null,
     run.attempted ? ["time", duration(run.seconds), ""] : null,
     peak ? ["memory, at most", bytes(peak), ""] : null,
