@@ -86,12 +86,15 @@ class Drive:
         self._attempts = job.ledger.attempts() if orders.retry else {}
         self._grace = Grace(time.monotonic)
         self._source = Silence(time.monotonic)
+        self._given: frozenset[str] = frozenset()
+        """Steps that call a function of the user's."""
         self._stuck: set[int] = set()
         """Positions that came out as stuck."""
 
     def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
         stages = stages_of(parts, threads)
+        self._given = frozenset(part.step.name for part in parts if part.given)
         try:
             self._run(stages, take, ready, threads)
         except Stalled as error:
@@ -239,6 +242,7 @@ class Drive:
             waits=flow.waits,
             ceilings=ready.ceilings,
             apart=frozenset() if all(plan.device == "cpu" for plan in ready.memory) else frozenset({"model"}),
+            given=self._given,
             window=flow.window,
         )
 
