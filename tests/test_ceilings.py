@@ -36,6 +36,12 @@ def test_each_step_gets_what_those_before_it_gave() -> None:
     assert all(trial.cost_s > 0 for trial in tried)
 
 
+def test_plain_values_are_known_by_their_position() -> None:
+    pair = Part(Step.of("write", lambda item, value: (item, value), takes_item=True), tryable=True)
+    (by_item,), (by_position,) = (trials([pair], ["a", "b"]), trials([pair], ["a", "b"], positional=True))
+    assert (list(by_item.rows.items), list(by_position.rows.items)) == (["a", "b"], [0, 1])
+
+
 def test_what_is_the_users_is_never_called_nor_what_comes_behind_it() -> None:
     tried = trials([part("a", abs), part("own", refuse, tryable=False), part("c", refuse)], range(3))
     assert [trial.step.name for trial in tried] == ["a"]

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import penstock
@@ -59,6 +60,21 @@ def test_a_plan_of_photos(model: str, photos: str, short: Path) -> None:
     assert list(short.iterdir()) == []  # what it wrote is gone
 
 
+def test_a_plan_of_pictures_in_memory(model: str) -> None:
+    """Their ids are positions, which what is written has."""
+    pictures = [np.full((300, 240 + i, 3), 9 * i, np.uint8) for i in range(5)]
+    made = plan((picture for picture in pictures), Request(model=model, preset="inception", runtime="onnxruntime"))
+    assert made.expected_per_s is not None
+    made = plan(_Listed(pictures), Request(model=model, preset="inception", runtime="onnxruntime"))
+    assert (made.items, made.looked_at) == (5, 5)
+    assert "write" in made.ceilings
+    assert made.expected_per_s is not None
+
+
+class _Listed(list[Any]):
+    """A list that is no list of paths."""
+
+
 def test_the_run_begins_with_what_was_planned(
     model: str, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +115,8 @@ def test_from_python() -> None:
 
 
 def test_nothing_to_measure_on() -> None:
+    with pytest.raises(UsageError, match="limit=0"):
+        plan(range(3), Request(model=refuse), 0)
     with pytest.raises(UsageError, match="has no items"):
         plan([], Request(model=refuse))
 

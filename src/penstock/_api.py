@@ -109,7 +109,7 @@ def plan(source: Any, model: Any, *, limit: int | None = None, **options: Any) -
     it. Nothing else is written. Functions of yours are not called: the run, which shows each item once to them, tells.
 
     Args:
-        source: as for `run`.
+        source: as for `run`. Of an iterator that runs only once, the items that are looked at are used up.
         model: as for `run`.
         limit: only the first n items.
         options: as for `run`: those from `spec` to `replicas`.

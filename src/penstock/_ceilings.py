@@ -59,13 +59,15 @@ def raced(measurements: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {f"{tried['model']}: model" if "model" in tried else "model": tried["items_per_s"] for tried in chosen}
 
 
-def trials(parts: Sequence[Part], entries: Sequence[Any]) -> list[Trial]:
+def trials(parts: Sequence[Part], entries: Sequence[Any], *, positional: bool = False) -> list[Trial]:
     """Return the first steps as far as they may be run for measuring, with what they get of `entries`.
 
-    Items that fail on the way are left out: they are met again by the run.
+    `positional`: these are plain values, known by their position. Items that fail on the way are left out: they are met
+    again by the run.
     """
     found: list[Trial] = []
-    rows = Rows(range(len(entries)), list(entries), list(entries), 0)
+    items = range(len(entries)) if positional else entries
+    rows = Rows(range(len(entries)), list(items), list(entries), 0)
     with ExitStack() as stack:
         for part in takewhile(lambda part: part.tryable, parts):
             if not rows.values:

@@ -95,12 +95,15 @@ class Drive:
         self._record = Record(job.folder)
         self._grace = Grace(time.monotonic)
         self._source = Silence(time.monotonic)
+        self._given: frozenset[str] = frozenset()
+        """Steps that call a function of the user's."""
         self._stuck: set[int] = set()
         """Positions that came out as stuck."""
 
     def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
         _exceeding.warn(parts, threads)
+        self._given = frozenset(part.step.name for part in parts if part.own)
         try:
             with dealt(parts, threads) as (told, self.tally.threads_inside):
                 self._run(stages_of(told, threads), take, ready, threads)
@@ -260,6 +263,7 @@ class Drive:
             waits=flow.waits,
             ceilings=ready.ceilings,
             apart=frozenset() if all(plan.device == "cpu" for plan in ready.memory) else frozenset({"model"}),
+            given=self._given,
             window=flow.window,
         )
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from penstock._branches import encoding
-from penstock._ceilings import ITEMS, ceilings, limit_of, trials
+from penstock._ceilings import ITEMS, Trial, ceilings, limit_of, trials
 from penstock._contracts import Failure, Partial, Sink, Source
 from penstock._devices import cpu_budget, delayed_s, memory_budget
-from penstock._engine.chunks import listed
-from penstock._engine.flow import Flow
+from penstock._engine.chunks import listed, positional
+from penstock._engine.flow import Flow, Take
 from penstock._engine.pipeline import Pipeline
-from penstock._engine.step import Step
+from penstock._engine.step import Stage, Step
 from penstock._interrupt import checkpoint
 from penstock._plan import Part, stages_of, window_of
 from penstock._ready import Ready
@@ -43,6 +43,8 @@ def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
     Nothing of it is written but the choices, for the next run. Raises what `penstock.run` raises before any work.
     """
     begun = time.perf_counter()
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit={limit!r}: give a number of items >= 1, or leave it out.")
     opened = open_source(source, limit=limit)
     recipe = recipe_of(replace(request, recall=False), positional=opened.positional)
     entries = list(islice(iter(opened), PROBES))
@@ -52,22 +54,24 @@ def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
     with closing(recipe.ready(entries, None)) as ready, _sink() as sink:
         encode = encoding(sink.encode) if isinstance(recipe, Several) else sink.encode
         parts = [*ready.parts({}), Part(Step.of("write", encode, takes_item=True), tryable=True)]
-        made = _measured(parts, entries, recipe, ready)
+        tried = trials(parts, entries[:ITEMS], positional=opened.positional)
+        made = _measured(parts, tried, recipe, ready)
         if not any(part.own for part in parts):
-            made = replace(made, expected_per_s=_short_run(parts, entries, recipe.threads, sink))
+            again = cycle(entries)
+            take = positional(again, ()) if opened.positional else listed(enumerate(again))
+            made = replace(made, expected_per_s=_short_run(stages_of(parts, recipe.threads), take, sink))
     items = opened.count() if opened.positional else _count(opened)
-    return replace(made, items=items, seconds=time.perf_counter() - begun)
+    return replace(made, items=items, looked_at=min(ITEMS, len(entries)), seconds=time.perf_counter() - begun)
 
 
-def _measured(parts: Sequence[Part], entries: Sequence[Any], recipe: AnyRecipe, ready: Ready) -> Plan:
-    """Return the plan, but for what is expected."""
-    tried = trials(parts, entries[:ITEMS])
+def _measured(parts: Sequence[Part], tried: Sequence[Trial], recipe: AnyRecipe, ready: Ready) -> Plan:
+    """Return the plan, but for its items and what is expected."""
     cpus = cpu_budget().threads
     rates = ceilings(tried, cpus, CEILINGS_S) if tried else {}
     unmeasured = [part.step.name for part in parts if part.step.name not in rates]
     return Plan(
         items=None,
-        looked_at=min(len(entries), ITEMS),
+        looked_at=0,
         cpus=cpus,
         ceilings=rates,
         limit_per_s=None if unmeasured or not rates else limit_of(rates),
@@ -81,14 +85,12 @@ def _measured(parts: Sequence[Part], entries: Sequence[Any], recipe: AnyRecipe, 
     )
 
 
-def _short_run(parts: Sequence[Part], entries: Sequence[Any], threads: int, sink: Sink) -> float | None:
-    """Return the items a second of a run of RUN_S over `entries` again and again; None where none of them is done.
+def _short_run(stages: Sequence[Stage], take: Take, sink: Sink) -> float | None:
+    """Return the items a second of a run of RUN_S over what `take` gives; None where nothing is done.
 
     Time in which other programs had the CPUs does not count.
     """
-    stages = stages_of(parts, threads)
-    take, window = listed(enumerate(cycle(entries))), window_of(stages, memory_budget() // 4)
-    with Pipeline(stages) as pipeline, pipeline.flow(take, window) as flow:
+    with Pipeline(stages) as pipeline, pipeline.flow(take, window_of(stages, memory_budget() // 4)) as flow:
         _absorbed(flow, sink, WARM_S)
         before, begun = _delayed_s(pipeline), time.perf_counter()
         done = _absorbed(flow, sink, RUN_S)

@@ -28,7 +28,8 @@ def stage(workers: int, *steps: StepStatistics) -> StageStatistics:
 def seen(*stages: StageStatistics, **changes: Any) -> Seen:
     """Return a run of 1,000 items in 10 s on 2 CPUs that used them for as long as its steps say."""
     cpu_s = sum(step.cpu_s for stage in stages for step in stage.steps)
-    return replace(Seen(1000, 10.0, stages, cpus=2, cpu_s=cpu_s), **changes)
+    given = frozenset({"fetch", "f"})
+    return replace(Seen(1000, 10.0, stages, cpus=2, cpu_s=cpu_s, given=given), **changes)
 
 
 FUSED = stage(2, step("decode", 5.0), step("model", 14.2), step("write", 0.5))
@@ -77,6 +78,10 @@ def test_devices_work_beside_each_other() -> None:
         (seen(stage(1, step("model", 9.9))), "replicas", "replicas=2 would give up to 2.0 times"),  # a CPU is idle
         (seen(stage(2, step("fetch", 19.9, computing=0.02))), "fetch", "Workers(fetch, 16)"),
         (seen(stage(2, step("f", 19.9, computing=0.5)), late_s=0.009), "interpreter", "Workers(f, kind='process')"),
+        (seen(stage(2, step("model", 19.9, computing=0.5)), late_s=0.009), "interpreter", "concurrency = 'process' in"),
+        (seen(stage(2, step("write", 19.9, computing=0.5)), late_s=0.009), "interpreter", "nothing, less of it would"),
+        (seen(stage(2, step("decode", 19.9, computing=0.02))), "decode", "threads=16 would give up to 8.0 times"),
+        (seen(stage(1, step("f", 0.1), step("model", 9.8))), "replicas", "threads=2 would give up to 2.0 times"),
         (seen(stage(2, step("f", 0.1)), waits=Waits(source=19.0), source_s=9.9), "source", "which gives 101/s"),
         (seen(stage(2, step("f", 0.1)), waits=Waits(order=9.0, source=1.0)), "order", "waited 45% of the time"),
         (seen(stage(2, step("f", 0.1)), waits=Waits(window=9.0), window=3), "window", "only 3 items fit"),

@@ -65,8 +65,8 @@ class Seen:
     cpus: the CPU budget. cpu_s: used by the whole process. delayed_s: in which its workers could have run and others
     had the CPUs. source_s: in the source. output_s: of the one thread that writes results. late_s: see
     `FlowStatistics`. waits: what idle workers of the first stage waited for. ceilings: items a second that steps could
-    do alone on all CPUs, as far as they were measured. apart: steps on devices of their own. window: items that
-    may be in flight.
+    do alone on all CPUs, as far as they were measured. apart: steps on devices of their own. given: steps that
+    call a function of the user's. window: items that may be in flight.
     """
 
     items: int
@@ -81,6 +81,7 @@ class Seen:
     waits: Waits = field(default_factory=Waits)
     ceilings: Mapping[str, float] = field(default_factory=dict)
     apart: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     window: int = 0
 
     @property
@@ -184,7 +185,7 @@ def _found(seen: Seen) -> tuple[str | None, str]:
     if seen.is_short:
         return None, f"slowest stage: {slowest.name}"
     if _shared(seen):
-        return "interpreter", _of_interpreter(slowest)
+        return "interpreter", _of_interpreter(seen, slowest)
     stage = max(seen.stages, key=seen.busy)
     if max(seen.busy(stage), seen.output_s / seen.seconds) < BUSY:
         return _lost(seen, slowest)
@@ -242,15 +243,21 @@ def _of_window(seen: Seen) -> str:
     )
 
 
-def _of_interpreter(slowest: StepStatistics) -> str:
+def _of_interpreter(seen: Seen, slowest: StepStatistics) -> str:
+    if _is_model(slowest):
+        way = "processes would: concurrency = 'process' in it"
+    elif slowest.name in seen.given:
+        way = f"processes would: Workers({slowest.name}, kind='process')"
+    else:
+        way = "less of it would"
     return (
         f"slowest stage: {slowest.name}, in threads that share one CPU, as Python runs one at a time; more of them "
-        f"would give nothing, processes would: Workers({slowest.name}, kind='process')"
+        f"would give nothing, {way}"
     )
 
 
 def _of_stage(seen: Seen, stage: StageStatistics, main: StepStatistics) -> tuple[str | None, str]:
-    said, is_model = _busiest(seen, stage, main), main.name.rpartition(": ")[2] == "model"
+    said, is_model = _busiest(seen, stage, main), _is_model(main)
     idle_cpus = not seen.is_full and stage.workers < seen.cpus
     if not seen.waiting(main) and not idle_cpus:
         smaller = "a GPU or a smaller model" if is_model else f"more CPUs or a cheaper {main.name}"
@@ -258,8 +265,21 @@ def _of_stage(seen: Seen, stage: StageStatistics, main: StepStatistics) -> tuple
         return main.name, f"{said}; {nothing}{smaller} would"
     n, times = _more(seen, stage, main)
     waits = f", but computing for only {seen.computing(main):.0%} of that" if seen.waiting(main) else ""
-    how = f"replicas={n}" if is_model else f"Workers({main.name}, {n})"
-    return "replicas" if is_model else main.name, f"{said}{waits}; {how} would give up to {times:.1f} times the rate"
+    return (
+        "replicas" if is_model else main.name,
+        f"{said}{waits}; {_how(seen, stage, main, n)} would give up to {times:.1f} times the rate",
+    )
+
+
+def _is_model(step: StepStatistics) -> bool:
+    return step.name.rpartition(": ")[2] == "model"
+
+
+def _how(seen: Seen, stage: StageStatistics, main: StepStatistics, n: int) -> str:
+    """Return how a step gets `n` workers: with those it shares its threads with, as a model, or by itself."""
+    if len(stage.steps) == 1 and _is_model(main):
+        return f"replicas={n}"
+    return f"Workers({main.name}, {n})" if main.name in seen.given and not _is_model(main) else f"threads={n}"
 
 
 def _more(seen: Seen, stage: StageStatistics, main: StepStatistics) -> tuple[int, float]:
