@@ -50,9 +50,10 @@ format: $(FOR_TEST)
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
+# Not --quiet: it silences warnings, which are then no errors any more.
 docs: $(FOR_DOCS)
 	$(VENV)/bin/python docs/assemble.py build/docs
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 	@echo "python3 -m http.server --directory build/site    shows it, with its search; build/site/index.html without"
 
 bench: $(FOR_BENCH)

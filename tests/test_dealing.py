@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ threadpoolctl = pytest.importorskip("threadpoolctl", reason="pip install 'pensto
 
 
 def threads() -> list[int]:
-    return [each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
+    """Return the threads of numpy's BLAS; OpenCV brings one of its own, whenever it is first imported."""
+    found = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
+    return [each["num_threads"] for each in found if "opencv" not in each["filepath"]]
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +219,32 @@ def test_torch_is_told_by_the_workers_and_new_threads_begin_as_before(monkeypatc
             assert fn is first
             assert told == [2]
     assert told == [2, 4]
+
+
+def test_real_opencv_has_its_share_inside_of_a_function() -> None:
+    cv2: Any = pytest.importorskip("cv2", reason="pip install 'penstock[images]'")
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        with penstock.Session(lambda batch: [cv2.getNumThreads() for _ in batch], threads=2) as session:
+            assert set(session.map(range(20))) == {2}
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_processes_of_a_model_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "told_models.py").write_text(
+        "import os\n"
+        "class Told:\n"
+        "    concurrency = 'process'\n"
+        "    def predict(self, batch): return [os.environ['OMP_NUM_THREADS']] * len(batch)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("penstock._engine.processes.cpu_budget", lambda: CpuBudget(8, 4, "a test"))
+    told: Any = importlib.import_module("told_models")
+    for replicas, threads in ((1, "4"), (2, "2")):
+        with penstock.Session(told.Told, replicas=replicas) as session:
+            assert set(session.map(range(4))) == {threads}
 
 
 def test_real_torch_has_its_share_inside_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:

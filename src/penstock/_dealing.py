@@ -1,4 +1,4 @@
-"""CPU threads inside the calls of the user's functions, of BLAS and torch: dealt out of the budget while they run.
+"""CPU threads of BLAS, torch and OpenCV inside the calls of the user's functions: dealt out of the budget.
 
 A BLAS has as many threads as the affinity has CPUs; it sees no quota, and not that several threads call it at once.
 Products of 256 x 256 matrices in two threads on 2 CPUs take 1.1 to 1.7 times as long with the two threads that
@@ -105,6 +105,9 @@ def _telling(bind: Bind, share: int) -> Bind:
             if (torch := _torch()) is not None and (before := torch.get_num_threads()) > share:
                 stack.callback(torch.set_num_threads, before)  # what new threads of the process begin with
                 torch.set_num_threads(share)
+            cv2: Any = sys.modules.get("cv2")
+            if hasattr(cv2, "setNumThreads") and cv2.getNumThreads() > share:
+                cv2.setNumThreads(share)  # for good, as the decoder does
             yield fn
 
     return bound

@@ -101,12 +101,14 @@ def _as_it_is(fn: Callable[..., Any]) -> AbstractContextManager[Callable[..., An
     return nullcontext(fn)
 
 
-def model_bind(name: str, make: Make, shown: Any) -> Callable[[], AbstractContextManager[Callable[..., Any]]]:
-    """Return the `bind` of a step that has batches done by the function that `make()` gives in a process.
+def model_bind(
+    name: str, make: Make, shown: Any, workers: int
+) -> Callable[[], AbstractContextManager[Callable[..., Any]]]:
+    """Return the `bind` of a step that has batches done by the function that `make()` gives in each of the processes.
 
     Raises UsageError, see `Order.of`.
     """
-    return partial(bound, Order.of(Duty(name, make, "whole"), shown, 1), Apart.whole)
+    return partial(bound, Order.of(Duty(name, make, "whole"), shown, workers), Apart.whole)
 
 
 @contextmanager

@@ -23,33 +23,34 @@ CONCURRENCIES = ("concurrent", "one_at_a_time", "one_thread", "process")
 
 
 def callable_model(
-    thing: Any, spec: InputSpec | None, device: str, concurrency: str | None
+    thing: Any, spec: InputSpec | None, device: str, concurrency: str | None, processes: int = 1
 ) -> CallableModel | ProcessModel:
-    """Return `thing` as a model on `device`: in processes where it says `concurrency = "process"`.
+    """Return `thing` as a model on `device`: in processes where it says `concurrency = "process"`, `processes` in all.
 
     Raises UsageError where it is no model, needs arguments to be made, or cannot be sent to a process.
     """
     _refuse_others(thing)
     if _concurrency(thing, concurrency) == "process":
-        return ProcessModel(thing, spec, device)
+        return ProcessModel(thing, spec, device, processes)
     return CallableModel(thing, spec=spec, device=device, concurrency=concurrency)
 
 
 class ProcessModel:
     """A user's model in processes, one for each worker that enters it: made and loaded there, replaced when it dies.
 
-    What it is given and what it returns have to pickle; arrays travel through shared memory.
+    What it is given and what it returns have to pickle; arrays travel through shared memory. `processes`: how many
+    there will be, over all devices; they share the CPU budget.
     """
 
     concurrency = "process"
 
-    def __init__(self, thing: Any, spec: InputSpec | None = None, device: str = "cpu") -> None:
+    def __init__(self, thing: Any, spec: InputSpec | None = None, device: str = "cpu", processes: int = 1) -> None:
         from penstock._engine.processes import model_bind
 
         self.name = qualified_name(thing).rpartition(".")[2]
         self.device = device
-        self._thing, self._spec = thing, spec
-        self._bind = model_bind("model", partial(served, thing, spec, device), thing)
+        self._thing, self._spec, self._processes = thing, spec, processes
+        self._bind = model_bind("model", partial(served, thing, spec, device), thing, processes)
 
     def __repr__(self) -> str:
         """Show what it is."""
@@ -57,7 +58,7 @@ class ProcessModel:
 
     def replica(self, device: str) -> ProcessModel:
         """Return another one, whose processes load it on `device`."""
-        return ProcessModel(self._thing, self._spec, device)
+        return ProcessModel(self._thing, self._spec, device, self._processes)
 
     def worker(self) -> AbstractContextManager[Predict]:
         """Start the process, and give `predict(items) -> rows`.
