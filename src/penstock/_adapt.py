@@ -282,12 +282,13 @@ class Recipe:
         # Nobody knows whether a user's function bears two threads at once, unless it says so or is asked to.
         concurrency = None if self.request.threads == "auto" else "concurrent"
         spec, device = None if self.spec is None else self.spec.input, self.request.devices[0]
-        processes = len(self.request.devices) * (self._places.replicas or 1)
+        places = self._places({})
+        processes = len(self.request.devices) * (places.replicas or 1)
         where = "cpu" if device == "auto" else device
         model = callable_model(self.request.model, spec, where, concurrency, processes)
         asked = self.request.batching.max_size
         size = int(choices.get("batch", CALLABLE_BATCH)) if asked == "auto" else asked
-        copies, memory = replicated(model, self._places({}), [], size)  # no probes: a callable sees each item once
+        copies, memory = replicated(model, places, [], size)  # no probes: a callable sees each item once
         padded_to = None if spec is None else spec.pad_to_multiple_of  # not tried either
         found = {"runtime": "python", "batch": size} | ({"padded_to": padded_to} if padded_to else {})
         return Loaded(copies, memory, size, found)
