@@ -25,6 +25,8 @@ CEILINGS = "ceilings"
 """What its steps could do alone, and on which machine that was measured."""
 SUSPECT = "suspect"
 """An audit found the output wrong."""
+EVALUATION_FILES = ("evaluation.json", "evaluation.jsonl", "evaluation-left-out.jsonl")
+"""What `penstock evaluate` leaves in a job's folder."""
 WORKING_FOLDER = "working_folder"
 """Where relative paths of items begin."""
 
@@ -221,6 +223,8 @@ class Job:
                 "committed before is safe: run the same command again. If this repeats, it is a bug in penstock."
             )
         outcomes = [_counted(o, attempts or {}) for o in self._outcomes] if self._failed_now else self._outcomes
+        for name in EVALUATION_FILES:  # it would be taken for one of these results
+            (self.folder / name).unlink(missing_ok=True)
         with self.ledger.transaction():
             self.ledger.record(outcomes)
             self.ledger.put(SINK_STATE, state)

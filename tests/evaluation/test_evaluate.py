@@ -214,6 +214,20 @@ def test_a_job_in_the_middle_is_evaluated_as_far_as_it_is(make_job: MakeJob, top
     assert (penstock.evaluate(out, "folder-names").items, len(stored(out)[1])) == (8, 8)
 
 
+def letters(batch: list[str]) -> list[str]:
+    return batch
+
+
+def test_an_evaluation_stays_as_long_as_the_results_do(tmp_path: Path) -> None:
+    out, labels = tmp_path / "out.jsonl", tmp_path / "labels.csv"
+    labels.write_text("id,label\n0,a\n1,b\n")
+    penstock.run(iter("ab"), letters, out=out)
+    penstock.evaluate(out, labels)
+    for items, there in (("ab", 3), ("abc", 0)):  # nothing is added, then one
+        penstock.run(iter(items), letters, out=out)
+        assert len(list(job_folder(out).glob("evaluation*"))) == there
+
+
 # ---- what is refused
 
 

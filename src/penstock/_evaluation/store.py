@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from penstock._evaluation.result import Evaluation
+from penstock._job import EVALUATION_FILES
 from penstock._sinks.disk import put_in_place, writing
 
-RESULT, LINES, LEFT_OUT = "evaluation.json", "evaluation.jsonl", "evaluation-left-out.jsonl"
+RESULT, LINES, LEFT_OUT = EVALUATION_FILES
 
 
 def store(
