@@ -122,6 +122,10 @@ def test_a_record_of_an_earlier_run_is_not_this_one(tmp_path: Path) -> None:
         assert live.news(seen) == (seen, b"")
 
 
+def same(batch: list[int]) -> list[int]:
+    return batch
+
+
 def says(seen: Any, state: str) -> None:
     """Wait until the page says so of the run."""
     seen.page.wait_for_selector(f"#state:has-text('{state}')", timeout=LATEST_MS)
@@ -217,12 +221,12 @@ def test_a_run_that_ends_badly_says_so(tmp_path: Path, look: Look) -> None:
 
 def test_a_run_with_nothing_to_do_shows_what_there_is(tmp_path: Path, look: Look) -> None:
     out = tmp_path / "o.jsonl"
-    penstock.run(range(50), lambda batch: batch, out=out)
+    penstock.run(range(50), same, out=out)
     with Live(out, "127.0.0.1", 0) as live:
         seen = look(live.url)
-        with seen.page.expect_request(f"{live.url}events"):
+        with seen.page.expect_response(f"{live.url}events"):
             seen.page.reload()
-        assert penstock.run(range(50), lambda batch: batch, out=out).attempted == 0
+        assert penstock.run(range(50), same, out=out).attempted == 0
     says(seen, "finished: complete")
     seen.page.wait_for_selector("#cards .card", timeout=LATEST_MS)
     assert seen.texts(".count") == ["50 results"]
@@ -231,7 +235,7 @@ def test_a_run_with_nothing_to_do_shows_what_there_is(tmp_path: Path, look: Look
 def test_a_run_that_never_began_ends_too(tmp_path: Path, look: Look) -> None:
     with Live(tmp_path / "o.jsonl", "127.0.0.1", 0) as live:
         seen = look(live.url)
-        with seen.page.expect_request(f"{live.url}events"):
+        with seen.page.expect_response(f"{live.url}events"):
             seen.page.reload()
     says(seen, "finished: stopped")
     assert not job_folder(tmp_path / "o.jsonl").exists()
