@@ -131,6 +131,10 @@ def test_a_runtime_with_threads_of_its_own_does_not_wait() -> None:
 def test_a_late_thread_alone_is_no_sign_of_a_shared_interpreter() -> None:
     assert verdict(seen(stage(2, step("decode", 19.5)), late_s=0.02)).bottleneck == "decode"  # they got two CPUs
     assert verdict(seen(stage(2, step("f", 19.9, computing=0.5)), late_s=0.0005)).bottleneck == "f"
+    waits = seen(stage(2, step("f", 19.9, computing=0.05)), late_s=0.009)  # as on a machine with much else to do
+    assert verdict(waits).bottleneck == "f"
+    others = seen(stage(2, step("decode", 19.5, computing=0.4)), late_s=0.009, delayed_s=11.7)
+    assert verdict(others).bottleneck == "decode"  # all of what they lack, other programs had
     one_cpu = seen(stage(2, step("f", 19.9, computing=0.5)), late_s=0.009, cpus=1)
     assert verdict(one_cpu).bottleneck == "f"
 

@@ -27,6 +27,10 @@ LATE_S = 0.0012
 They let it go after 5 ms: 4 to 15 were measured, and 0.01 to 0.8 where nobody holds on to it, on a machine with other
 programs on it, too.
 """
+HOLDS = 0.15
+"""Threads that had a CPU for a smaller share of their time do not hold on to the interpreter: they wait."""
+WAIT_FOR_IT = 0.9
+"""Threads that had a CPU, or waited for other programs to give one back, for all of their time never waited for it."""
 LITTLE = 0.02
 """A step with no larger share of the time says nothing about the limit."""
 LEAST_WORK = 0.05
@@ -200,7 +204,9 @@ def _found(seen: Seen) -> tuple[str | None, str]:
 def _shared(seen: Seen) -> bool:
     """Tell whether several busy threads got one CPU together at most, and let others wait for the interpreter."""
     one_at_a_time = seen.cpu_s <= 1.25 * seen.seconds and seen.busy_s >= 1.4 * seen.seconds
-    return seen.cpus > 1 and one_at_a_time and seen.late_s >= LATE_S
+    own_s = sum(step.cpu_s for step in seen.steps)
+    between = HOLDS * seen.busy_s <= own_s and own_s + seen.delayed_s <= WAIT_FOR_IT * seen.busy_s
+    return seen.cpus > 1 and one_at_a_time and between and seen.late_s >= LATE_S
 
 
 def _lost(seen: Seen, slowest: StepStatistics) -> tuple[str | None, str]:
