@@ -139,6 +139,13 @@ def test_a_late_thread_alone_is_no_sign_of_a_shared_interpreter() -> None:
     assert verdict(one_cpu).bottleneck == "f"
 
 
+def test_a_thread_that_waits_is_late_when_it_wakes_up() -> None:
+    """On a machine with much else to do; that does not make it one that computes."""
+    found = verdict(seen(stage(2, step("fetch", 19.5, computing=0.02)), delayed_s=15.0))
+    assert (found.bottleneck, found.limit_per_s) == ("fetch", None)
+    assert "computing for only 2% of that" in found.sentence
+
+
 def test_other_programs_are_named_where_they_took_much() -> None:
     half = seen(stage(2, step("decode", 19.5, computing=0.6)), delayed_s=7.8)
     found = verdict(half)

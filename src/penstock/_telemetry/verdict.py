@@ -19,6 +19,8 @@ LOST = 0.25
 """The share of the first stage's time from which what its idle workers waited for is the bottleneck."""
 COMPUTES, WAITS = 0.7, 0.4
 """A step computes where its threads have a CPU for this share of its time, or more; below the other it waits."""
+HARDLY = 0.1
+"""A step whose threads had a CPU for a smaller share of its time waits, whatever other programs did."""
 FULL = 0.85
 """The share of the CPUs from which more threads would give nothing."""
 LATE_S = 0.0012
@@ -124,9 +126,13 @@ class Seen:
         return stage.busy_s / (stage.workers * self.seconds) if self.seconds > 0 else 0.0
 
     def computing(self, step: StepStatistics) -> float:
-        """Return the share of its time that a step's threads computed; time in which others had the CPUs counts."""
-        delayed_s = self.delayed_s * step.busy_s / self.busy_s if self.busy_s else 0.0
-        return min(1.0, (step.cpu_s + delayed_s) / step.busy_s) if step.busy_s else 1.0
+        """Return the share of its time that a step's threads computed; time in which others had the CPUs counts.
+
+        Not for threads that hardly ever had one: a thread that waits is late each time it wakes up.
+        """
+        own = step.cpu_s / step.busy_s if step.busy_s else 1.0
+        delayed = self.delayed_s / self.busy_s if self.busy_s and own >= HARDLY else 0.0
+        return min(1.0, own + delayed)
 
     @property
     def elsewhere(self) -> float:
