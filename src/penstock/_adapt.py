@@ -209,10 +209,16 @@ class Recipe:
         return Loaded(model, memory, chosen.batch_size, found, tuple(chosen.measurements), agreement)
 
     def _key(self, items: Sequence[Any]) -> dict[str, Any] | None:
-        """Return under what a choice is kept; None where nothing is measured to make it."""
+        """Return under what a choice is kept; None where it is made anew each time.
+
+        Kept is what a file's bytes decide, and what is checked again on the run's items. Whether threads may share a
+        torch module, and whether padding changes an answer, is neither.
+        """
         from penstock._models import remembered
 
-        if self.request.keras or len(items) < remembered.LEAST_ITEMS:
+        if self._file is None or self._torch is not None or self.request.keras or self._padding() is not None:
+            return None
+        if len(items) < remembered.LEAST_ITEMS:
             return None
         spec = None if self.spec is None else self.spec.input
         return remembered.key_of(self._describe_model(), spec, self._wanted(None), self.request.devices, items)

@@ -77,11 +77,12 @@ def run(model: Any, out: Path, *, items: list[Any] | None = None, **options: Any
     return penstock.run(lines(20) if items is None else items, model, out=out, **options)
 
 
-def test_harmless_padding_is_kept_and_lines_share_batches(reader: Reader, tmp_path: Path) -> None:
+def test_harmless_padding_is_kept_and_lines_share_batches(reader: Reader, tmp_path: Path, empty_cache: Path) -> None:
     padded = run(reader(), tmp_path / "p.jsonl")
     plain = run(reader(), tmp_path / "q.jsonl", spec=spec(pad=None), batch=1)
     assert (padded.plan["padded_to"], padded.plan["batch"]) == (MULTIPLE, 8)
     assert "padded_to" not in plain.plan
+    assert len(list(empty_cache.rglob("*.json"))) == 1  # of the plain run: padding is tried on the lines of each run
     assert "not padded" not in str(padded)
     for found, wanted in zip(outputs(tmp_path / "p.jsonl"), outputs(tmp_path / "q.jsonl"), strict=True):
         assert found["text"] == wanted["text"] != ""

@@ -233,4 +233,12 @@ def test_for_a_function_nothing_is_kept(tmp_path: Path, empty_cache: Path) -> No
 def test_a_key_is_of_json_values() -> None:
     made = key_of({"kind": "onnx"}, penstock.InputSpec(size=(2, 2)), Wanted(2), ["cpu"], [])
     assert json.loads(json.dumps(made)) == made
-    assert set(made["asked"]) == {"devices", *(field.name for field in dataclasses.fields(Wanted))}
+    assert set(made["asked"]) == {"devices", *(field.name for field in dataclasses.fields(Wanted))} - {"padding"}
+
+
+def test_the_choice_for_a_torch_module_is_made_anew(empty_cache: Path, tmp_path: Path) -> None:
+    """Two modules may differ in an attribute alone, and so in whether threads may share them."""
+    torch = pytest.importorskip("torch")
+    arrays = [np.full((3, 8, 8), value, np.float32) for value in range(8)]
+    penstock.run(arrays, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2)), out=tmp_path / "t.jsonl")
+    assert not list(empty_cache.rglob("*.json"))

@@ -27,7 +27,7 @@ FORMAT = 1
 MOST_BYTES = 1 << 20
 LEAST_ITEMS = 4
 """A choice that was made on fewer is made anew."""
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "torch", "numpy", "penstock")
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy", "penstock")
 """Packages whose versions a choice holds for."""
 _LOG = logging.getLogger("penstock")
 
@@ -60,15 +60,14 @@ def key_of(
 
     model: its part of a job's fingerprint. spec: its input. items: as the model gets them, before any padding.
     """
-    asked = {name: value for name, value in asdict(wanted).items() if name != "padding"}
+    asked = {name: value for name, value in asdict(wanted).items() if name != "padding"}  # there is none
     key = {
         "format": FORMAT,
         "model": model,
         "input": None if spec is None else asdict(spec),
-        "asked": {**asked, "padding": wanted.padding is not None, "devices": list(devices)},
+        "asked": {**asked, "devices": list(devices)},
         "items": kinds_of(items),
         "cpu": cpu_name(),
-        "gpus": _gpus() if model.get("kind") == "torch" else [],
         "versions": {name: found for name in RUNTIMES if (found := _version(name)) is not None},
     }
     return dict(json.loads(json.dumps(key, default=str)))
@@ -160,9 +159,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
