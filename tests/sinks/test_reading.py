@@ -104,11 +104,12 @@ def test_a_job_that_is_not_at_its_end_gives_what_was_committed(tmp_path: Path, n
             raise Torn("here")
         return [output(i) for i in batch]
 
+    penstock.run(range(20), until_nine, out=tmp_path / name, batch=3, limit=6)
     with pytest.raises(Torn):
         penstock.run(range(20), until_nine, out=tmp_path / name, batch=3)
     found = list(read(tmp_path / name))
     assert found == list(map(done, range(len(found))))
-    assert 0 < len(found) < 20
+    assert 6 <= len(found) < 20
 
 
 def test_rows_of_parquet_that_are_in_no_part_yet_are_read_too(tmp_path: Path) -> None:
