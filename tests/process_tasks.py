@@ -25,6 +25,17 @@ def double(value: Any) -> Any:
     return value * 2
 
 
+def for_a_while(value: int) -> tuple[int, int]:
+    """Take a few milliseconds, as Python code that computes; tell who did."""
+    threading.Event().wait(0.003)
+    return os.getpid(), value
+
+
+def unlocked_after_a_while(value: tuple[int, Any]) -> int:
+    threading.Event().wait(0.003)
+    return value[0]
+
+
 class Holding:
     """A function with an array and bytes of its own, which it reads and writes."""
 

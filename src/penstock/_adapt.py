@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from penstock._contracts import Failure, Item
+from penstock._contracts import Failure
 from penstock._devices import cpu_budget
 from penstock._engine.step import Rows, Step, run_step
 from penstock._options import Workers
+from penstock._own import PathFirst, post_part, worker_part
 from penstock._plan import Part
 from penstock._ready import Loaded, Ready, ready
 from penstock._request import Request, model_file, torch_source
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from penstock._models.padding import Padding
     from penstock._models.replicas import Places
 
-ItemFn = Callable[[Item | int, Any], Any]
 _LOG = logging.getLogger("penstock")
 CALLABLE_BATCH = 8
 """Items a callable gets at once unless Batching says otherwise: enough to vectorise, few enough to lose little."""
@@ -314,7 +314,8 @@ class Recipe:
         own: Literal["thread", "process"] | None = None
         if self.calls:
             own = "process" if model.concurrency == "process" else "thread"
-        return Part(step, model.callers, serial=model.serial, own=own, tryable=tryable)
+        pinned = model.serial or self.request.replicas != "auto" or self.request.threads != "auto" or own == "process"
+        return Part(step, model.callers, serial=model.serial, own=own, tryable=tryable, pinned=pinned)
 
     # ---- behind the model
 
@@ -334,47 +335,6 @@ class Recipe:
     def after(self) -> list[Part]:
         """Return the steps from a row of the model to an output."""
         return [*self.interpreting(self.output), *self.post]
-
-
-def post_part(post: Any, threads: int, wrapped: Callable[[ItemFn], ItemFn] = lambda fn: fn) -> Part:
-    """Return the step that calls the user's `post(item, output)`."""
-    stage = post if isinstance(post, Workers) else Workers(post)
-    return worker_part(stage, wrapped(WithItem(stage.fn)), threads, takes_item=True)
-
-
-def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_item: bool = False) -> Part:
-    """Return the step that calls a function of the user's: `fn`, which does so with what the step is given.
-
-    Raises UsageError where it is to be done by processes and cannot be.
-    """
-    name, own = str(getattr(stage.fn, "__name__", type(stage.fn).__name__)), None if stage.n == "auto" else stage.n
-    if stage.kind == "thread":
-        return Part(Step.of(name, fn, takes_item=takes_item), own, own="thread")
-    from penstock._engine.processes import stage_step
-
-    return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own, own="process")
-
-
-@dataclass(frozen=True, slots=True)
-class PathFirst:
-    """A function taking an item: the first stage reads the file itself, so it is given the path. It pickles."""
-
-    fn: Callable[[str], Any]
-
-    def __call__(self, item: Item) -> Any:
-        """Call it with the item's path."""
-        return self.fn(item.path or "")
-
-
-@dataclass(frozen=True, slots=True)
-class WithItem:
-    """A function taking an item also where items are plain values, known by their position. It pickles."""
-
-    fn: Callable[[Item, Any], Any]
-
-    def __call__(self, item: Item | int, output: Any) -> Any:
-        """Call it with an item."""
-        return self.fn(item if isinstance(item, Item) else Item(item), output)
 
 
 def probes(before: Sequence[Part], entries: Sequence[Any], n: int) -> list[Any]:

@@ -7,26 +7,27 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from penstock import _exceeding
 from penstock._budget import Budget
+from penstock._climbing import Climber, bounds_of
 from penstock._contracts import Failure, Item, Partial
 from penstock._dealing import dealt
-from penstock._devices import cpu_budget, delayed_s, forget_memory_peak, memory_budget, memory_use
+from penstock._devices import cpu_budget, memory_budget
 from penstock._engine.flow import Flow, Take
 from penstock._engine.latency import latencies
 from penstock._engine.parcel import Parcel
 from penstock._engine.patience import ALARM_S, Silence
 from penstock._engine.pipeline import Pipeline
-from penstock._engine.statistics import PipelineStatistics, StepStatistics
-from penstock._engine.step import Stage
+from penstock._engine.statistics import PipelineStatistics
 from penstock._interrupt import Interrupts
 from penstock._job import Job
-from penstock._models.footprint import exceeded
-from penstock._options import Limits
-from penstock._plan import Part, stages_of, window_of
+from penstock._observer import Observer, Tally, slowest_of
+from penstock._options import Auto, Limits
+from penstock._plan import Part, crews_of, stages_of, window_of
 from penstock._printable import printable
 from penstock._ready import Ready
 from penstock._sinks.ledger import Counts
@@ -35,8 +36,8 @@ from penstock._telemetry import lifesign
 from penstock._telemetry.progress import Mode, Progress
 from penstock._telemetry.record import Record
 from penstock._telemetry.report import Report, steps_of
-from penstock._telemetry.running import RunSeen, visible
-from penstock._telemetry.verdict import Seen, verdict
+from penstock._telemetry.running import visible
+from penstock._telemetry.verdict import verdict
 from penstock.errors import PenstockError, SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
@@ -60,26 +61,8 @@ class Orders:
     todo: int | None
     limit: int | None = None
     """How many items the user wants at most."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What this run has done so far, and why it must stop, if it must."""
-
-    before: Counts
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    """From the first item to the last commit."""
-    window: int = 0
-    stopped: str | None = None
-    notes: dict[str, int] = field(default_factory=dict)
-    steps: tuple[StepStatistics, ...] = ()
-    plan: dict[str, Any] = field(default_factory=dict)
-    threads_inside: dict[str, int] = field(default_factory=dict)
-    output_s: float = 0.0
-    """Of the writing thread, in the sink and in the ledger."""
-    seen: Seen | None = None
+    threads: Auto | int = "auto"
+    """As the user has said."""
 
 
 class Drive:
@@ -95,56 +78,48 @@ class Drive:
         self._record = Record(job.folder)
         self._grace = Grace(time.monotonic)
         self._source = Silence(time.monotonic)
-        self._given: frozenset[str] = frozenset()
-        """Steps that call a function of the user's."""
         self._stuck: set[int] = set()
         """Positions that came out as stuck."""
 
     def run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
         """Run what `take` gives through `parts`, into the job."""
         _exceeding.warn(parts, threads)
-        self._given = frozenset(part.step.name for part in parts if part.own)
         try:
-            with dealt(parts, threads) as (told, self.tally.threads_inside):
-                self._run(stages_of(told, threads), take, ready, threads)
+            with dealt(parts, threads) as (told, inside):
+                self.tally.plan = _plan(ready, threads) | {"threads_inside": inside}
+                self._run(told, take, ready, threads)
         except Stalled as error:
             self._keep_lost(error)
             raise
 
-    def _run(self, stages: Sequence[Stage], take: Take, ready: Ready, threads: int) -> None:
+    def _run(self, parts: Sequence[Part], take: Take, ready: Ready, threads: int) -> None:
+        stages, limits, orders = stages_of(parts, threads), self._orders.limits, self._orders
         window = window_of(stages, self._max_bytes(), MOST_UNCOMMITTED)
-        forget_memory_peak()
-        begun, cpu_s = time.perf_counter(), time.process_time()
+        bounds = bounds_of(crews_of(parts), threads=orders.threads == "auto", window=limits.max_bytes == "auto")
         self._record.begin()
-        self.tally.plan = _plan(ready, threads) | {"threads_inside": self.tally.threads_inside}
         lifesign.beat()
-        with (
-            self.interrupts.deferred(),
-            Pipeline(stages, item_timeout_s=self._orders.limits.item_timeout_s) as pipeline,
-            pipeline.flow(take, window, ordered=self._orders.order) as flow,
-            Progress(self._orders.todo, self._orders.progress) as progress,
-            visible(lambda: self._shown(pipeline)),
-        ):
-            for plan in ready.memory:
-                progress.say(str(plan))
-            try:
-                self._loop(pipeline, flow, progress)
-            except SinkError:
-                self._job.drop()  # a second try would fail as well, and hide why the first one did
-                raise
-            finally:
-                self._commit(flow)
-                lifesign.rest()
-                self.tally.seconds = time.perf_counter() - begun
-                self._take_stock(pipeline.statistics(), ready)
-                self.tally.seen = self._seen(pipeline, ready, time.process_time() - cpu_s)
-                self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
+        with self.interrupts.deferred(), Pipeline(stages, item_timeout_s=limits.item_timeout_s) as pipeline:
+            observer = Observer(pipeline, self.tally, ready, frozenset(part.step.name for part in parts if part.own))
+            climber = Climber(pipeline, crews_of(parts), bounds, observer, orders.todo)
+            with (
+                visible(partial(observer.shown, str(self._job.out), orders.todo)),
+                pipeline.flow(take, window, ordered=orders.order) as flow,
+                Progress(orders.todo, orders.progress) as progress,
+            ):
+                for plan in ready.memory:
+                    progress.say(str(plan))
+                try:
+                    self._loop(pipeline, flow, progress, climber)
+                except SinkError:
+                    self._job.drop()  # a second try would fail as well, and hide why the first one did
+                    raise
+                finally:
+                    self._commit(flow)
+                    lifesign.rest()
+                    observer.close(climber.steps)
+                    self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
-    def _shown(self, pipeline: Pipeline) -> RunSeen:
-        tally = self.tally
-        return RunSeen(str(self._job.out), self._orders.todo, tally.done, tally.failed, pipeline.statistics())
-
-    def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress) -> None:
+    def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress, climber: Climber) -> None:
         committed, window = time.monotonic(), 1
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             lifesign.beat()
@@ -157,9 +132,10 @@ class Drive:
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
                 statistics = pipeline.statistics()
-                progress.update(self.tally.done, self.tally.failed, 0, _slowest(statistics))
+                progress.update(self.tally.done, self.tally.failed, 0, slowest_of(statistics))
                 self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
+            climber.look(self.tally.done + self.tally.failed)
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
                 self._leave(pipeline, flow)
                 return
@@ -232,40 +208,6 @@ class Drive:
                 silent_s,
                 f"{self.tally.done:,}",
             )
-
-    def _take_stock(self, statistics: PipelineStatistics, ready: Ready) -> None:
-        self.tally.steps = steps_of(statistics)
-        self.tally.notes.update(statistics.notes)
-        peak = memory_use(0).peak
-        in_flight = sum(flow.item_nbytes * flow.most_in_flight for flow in statistics.flows)
-        self.tally.plan |= {
-            "stages": {stage.name: stage.workers for stage in statistics.stages},
-            "window": max([self.tally.window, *(flow.most_in_flight for flow in statistics.flows)]),
-            "peak_memory_bytes": peak,
-            "memory_exceeded_bytes": exceeded(ready.memory, peak, in_flight),
-            **ready.noted(),
-        }
-
-    def _seen(self, pipeline: Pipeline, ready: Ready, cpu_s: float) -> Seen:
-        """Return what the verdict is worked out from."""
-        statistics, tally = pipeline.statistics(), self.tally
-        flow = statistics.flows[0]
-        return Seen(
-            items=tally.done + tally.failed,
-            seconds=tally.seconds,
-            stages=statistics.stages,
-            cpus=cpu_budget().threads,
-            cpu_s=cpu_s,
-            delayed_s=sum(delayed_s(worker.thread.native_id) for worker in pipeline.workers),
-            source_s=flow.source_s,
-            output_s=tally.output_s,
-            late_s=flow.late_s,
-            waits=flow.waits,
-            ceilings=ready.ceilings,
-            apart=frozenset() if all(plan.device == "cpu" for plan in ready.memory) else frozenset({"model"}),
-            given=self._given,
-            window=flow.window,
-        )
 
     def _max_bytes(self) -> int:
         given = self._orders.limits.max_bytes
@@ -368,7 +310,3 @@ def _plan(ready: Ready, threads: int) -> dict[str, Any]:
         "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
         "memory": [plan.to_dict() for plan in ready.memory],
     }
-
-
-def _slowest(statistics: PipelineStatistics) -> str:
-    return max(steps_of(statistics), key=lambda step: step.busy_s).name

@@ -135,13 +135,15 @@ class Workers:
 
     `kind`: "thread", or "process": each worker is a process, for code that holds the interpreter lock, crashes, or
     hangs. One that dies or takes longer than `Limits(item_timeout_s=)` costs the item it had in hand, and is replaced.
-    The function, what it takes and what it returns have to pickle; arrays travel through shared memory. `n` "auto": as
-    many as there are common threads.
+    The function, what it takes and what it returns have to pickle; arrays travel through shared memory. "auto": threads
+    at first; where the interpreter lock is what holds a run up, processes are tried, and kept where that is faster. (It
+    is for you to allow: a function in a process cannot change anything in your program.) `n` "auto": as many as there
+    are common threads, and in a run more or fewer, as it shows what is fastest.
     """
 
     fn: Callable[..., Any]
     n: int | Auto = "auto"
-    kind: Literal["thread", "process"] = "thread"
+    kind: Literal["thread", "process", "auto"] = "thread"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -149,8 +151,8 @@ class Workers:
             raise UsageError(f"Workers({self.fn!r}): the first argument must be callable.")
         if self.n != "auto" and (not isinstance(self.n, int) or self.n < 1):
             raise UsageError(f'Workers({self.fn!r}, {self.n!r}): give a number of workers >= 1, or "auto".')
-        if self.kind not in ("thread", "process"):
-            raise UsageError(f'Workers({self.fn!r}, kind={self.kind!r}): give "thread" or "process".')
+        if self.kind not in ("thread", "process", "auto"):
+            raise UsageError(f'Workers({self.fn!r}, kind={self.kind!r}): give "thread", "process" or "auto".')
 
 
 @dataclass(frozen=True, slots=True)

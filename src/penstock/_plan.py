@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -23,6 +23,8 @@ class Part:
     `branch`: the model, where there are several, that it belongs to. `serial`: a copy of its model bears one thread.
     `own`: where code of the user's runs, which may use any library and sees each item once; None: it is penstock's own.
     `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
+    `pinned`: the user has said how many do it, or more of them would be more copies: a run leaves it at that.
+    `elsewhere()`: returns the step that has the same done by processes, where it may be (raises UsageError where not).
     """
 
     step: Step
@@ -31,10 +33,12 @@ class Part:
     serial: bool = False
     own: Literal["thread", "process"] | None = None
     tryable: bool = False
+    pinned: bool = False
+    elsewhere: Callable[[], Step] | None = None
 
 
-def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
-    """Return the stages: neighbours without workers of their own are fused into one stage of `threads` workers.
+def crews_of(parts: Sequence[Part]) -> list[list[Part]]:
+    """Return the parts by stage: neighbours without workers of their own are fused into one.
 
     Fused, an item stays with one thread and its cache from file to result; on a CPU that is the fastest shape. A step
     with workers of its own is a stage of its own: a model that one thread may call has one, for fused, the other
@@ -47,10 +51,15 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
         i, part = numbered
         return (part.branch if apart else None, i if part.workers else -1)
 
+    return [[part for _, part in group] for _, group in groupby(enumerate(parts), key=key)]
+
+
+def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
+    """Return the stages, each with the workers it begins with: those of its own, or `threads`; see `crews_of`."""
+    apart = any(part.branch is not None and part.workers for part in parts)
     stages = []
-    for (branch, _), group in groupby(enumerate(parts), key=key):
-        members = [part for _, part in group]
-        workers = members[0].workers or threads
+    for members in crews_of(parts):
+        branch, workers = members[0].branch if apart else None, members[0].workers or threads
         name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
         stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from penstock._adapt import Recipe, post_part
+from penstock._adapt import Recipe
 from penstock._branches import Earlier, WholeOnly, forked, joined, required, within
 from penstock._engine.step import Step
 from penstock._ensemble import mean_of, vote_of
 from penstock._options import Ensemble
+from penstock._own import post_part
 from penstock._plan import Part
 from penstock._postprocess import activation_of, of_scores
 from penstock._ready import Loaded, Ready

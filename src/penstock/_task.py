@@ -84,7 +84,8 @@ def carry_out(request: Request, call: Call) -> Report:
         job.remember(COMMAND, stored(call.source, request, call.kept()))
         job.remember(WORKING_FOLDER, os.getcwd())
         todo = task.count_todo(job, planned)
-        orders = Orders(call.limits, budget, call.order, call.retry, call.progress, planned, todo, call.limit)
+        asked = (call.limits, budget, call.order, call.retry, call.progress)
+        orders = Orders(*asked, planned, todo, call.limit, request.threads)
         drive = Drive(job, orders, interrupts)
         with drive.recorded():
             task.carry_out(job, drive, todo)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from penstock._engine.idle import Waits
 from penstock._engine.statistics import StageStatistics, StepStatistics
-from penstock._telemetry.verdict import Seen, Verdict, verdict
+from penstock._telemetry.seen import Seen
+from penstock._telemetry.verdict import Verdict, verdict
 
 KINDS = {"source", "output", "order", "window", "replicas", "interpreter"}
 

@@ -17,6 +17,7 @@ from penstock._engine.gate import Chunk, Gate
 from penstock._engine.idle import Cause, Waits, cause
 from penstock._engine.lateness import Lateness
 from penstock._engine.parcel import Parcel, estimate_nbytes
+from penstock._engine.patience import RECHECK_S
 from penstock._engine.sizing import Window, smooth
 from penstock._engine.statistics import FlowStatistics
 from penstock._engine.tickets import Tickets
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 Take = Callable[[int, int], Chunk | None]
 """take(n, block), n a multiple of block: gives the items of about n / block blocks; None when there are no more."""
 
-RECHECK_S = 1.0
-"""Longest wait before looking whether the other side still lives."""
 SOURCE_STOP_S = 0.5
 """How long a close waits for the source, which may be blocked for good in the user's iterable."""
 

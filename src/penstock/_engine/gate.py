@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock._engine.parcel import Parcel
@@ -38,7 +39,7 @@ class Gate:
         self.admitted = self.released = 0
         self.source_cost_s = 0.0
         self._pipeline = pipeline
-        self._window = window
+        self._planned = self._window = window
         self._linger_s = linger_s
         self._item_nbytes = 0.0
         self._largest = self._came = self._synthetic = 0
@@ -48,6 +49,21 @@ class Gate:
     def learn(self, other: Gate) -> None:
         """Begin where `other`, which another flow had on the same pipeline, has come to: the items will be alike."""
         self._came, self._item_nbytes = other._came, other._item_nbytes
+
+    def widen(self, items: int) -> None:
+        """Let at least `items` be in flight, as there are more workers now."""
+        planned, window = self._planned, self._window
+        self._planned = replace(
+            planned, min_items=max(planned.min_items, items), max_items=max(planned.max_items, items)
+        )
+        self._window = replace(window, min_items=max(window.min_items, items), max_items=max(window.max_items, items))
+        self.room.notify_all()
+
+    def stretch(self, times: float) -> None:
+        """Let `times` as many items be in flight as were planned, and of bytes twice as many at most."""
+        items, most, nbytes = self._planned.min_items, self._planned.max_items, self._planned.max_bytes
+        self._window = Window(min(most, int(items * times)), most, int(nbytes * min(2.0, times)))
+        self.room.notify_all()
 
     @property
     def in_flight(self) -> int:

@@ -10,6 +10,8 @@ FIRST_S = 60.0
 """For an item (a batch) of a step that few have been through: a first call may compile."""
 SLOW_S = 10.0
 """What takes less is never worth a word."""
+RECHECK_S = 1.0
+"""Longest wait before looking whether the other side still lives."""
 ALARM_S = 30.0
 """Without any sign of life in the whole pipeline."""
 TIMES = 20

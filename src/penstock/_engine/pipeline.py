@@ -11,28 +11,28 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import islice
+from dataclasses import replace
 from typing import Self
 
-from penstock._engine.flow import RECHECK_S, SOURCE_STOP_S, Flow, Take
+from penstock._engine.crew import Crew
+from penstock._engine.flow import SOURCE_STOP_S, Flow, Take
 from penstock._engine.gate import Gate
 from penstock._engine.histogram import Histogram
 from penstock._engine.inlet import Inlet
-from penstock._engine.parcel import Parcel, whole_blocks
+from penstock._engine.parcel import Parcel
+from penstock._engine.patience import RECHECK_S
 from penstock._engine.post import Post
 from penstock._engine.relief import Relief
 from penstock._engine.rescue import Rescue
-from penstock._engine.sizing import TURNS, Window, first_slice, share
+from penstock._engine.sizing import TURNS, Window, first_slice
 from penstock._engine.statistics import PipelineStatistics, StageStatistics, StepStatistics
-from penstock._engine.step import Stage, routes
+from penstock._engine.step import Stage, Step, routes
 from penstock._engine.watch import line_of
-from penstock._engine.work import HERE, Clock, Worker, work
+from penstock._engine.work import Clock, Worker, work
 from penstock.errors import Closed
 
 STOP_S = 1.5
 """How long a close waits for workers; with the source's share (SOURCE_STOP_S) a stop takes at most 2 s."""
-CUT_S = 0.05
-"""How often a close cuts short what a worker may have begun in the meantime."""
 
 
 class Pipeline:
@@ -55,7 +55,6 @@ class Pipeline:
         for s, post in enumerate(self.posts):
             post.branches = max(1, sum(s in targets for targets in self._routes))
         self.block = math.lcm(*(stage.block or 1 for stage in stages))
-        self.worker_count = sum(stage.workers for stage in stages)
         self.flows: list[Flow | Inlet] = []
         self._precedent: Gate | None = None
         self._closing = False
@@ -63,23 +62,12 @@ class Pipeline:
         self._told = False
         self._relief = Relief(self, item_timeout_s)
         self._look_at = 0.0
-        self._by_thread: dict[threading.Thread, Worker] = {}
-        self.workers = [self._worker(s, i) for s, post in enumerate(self.posts) for i in range(post.stage.workers)]
-
-    def _worker(self, stage: int, index: int, suffix: str = "") -> Worker:
-        """Return a worker, not yet started. A daemon: one that is stuck in the user's code must not hold the exit."""
-        name = f"penstock-{self.posts[stage].stage.name}-{index}{suffix}"
-        worker = Worker(stage, index, threading.Thread(target=self._run, name=name, daemon=True))
-        worker.last = stage == len(self.posts) - 1
-        worker.item_timeout_s = self._relief.watch.item_timeout_s
-        self._by_thread[worker.thread] = worker
-        return worker
+        self._crew = Crew(self.posts, self._run, item_timeout_s)
 
     def __enter__(self) -> Self:
         """Start the workers."""
         try:
-            for worker in self.workers:
-                worker.thread.start()
+            self._crew.start()
         except BaseException:  # no more threads may be had
             self.close()
             raise
@@ -115,7 +103,7 @@ class Pipeline:
 
     def is_worker(self) -> bool:
         """Tell whether the calling thread is one of the workers."""
-        return threading.current_thread() in self._by_thread
+        return self._crew.has(threading.current_thread())
 
     def _raise_if_closed(self) -> None:
         if self._error is not None:
@@ -134,18 +122,17 @@ class Pipeline:
                 post.ready.notify_all()
         for flow in flows:
             flow.close(min(SOURCE_STOP_S, max(0.0, deadline - time.monotonic())))
-        left = [worker.thread.name for worker in self.workers if not self._joined(worker, deadline)]
-        return left + [thread.name for thread in self._relief.given_up()]
+        return self._crew.join(deadline) + [thread.name for thread in self._relief.given_up()]
 
-    def _joined(self, worker: Worker, deadline: float) -> bool:
-        """Wait for a worker to end. It is cut short again and again: it may just have begun another slice."""
-        thread = worker.thread
-        if thread.ident is None or thread is threading.current_thread():
-            return True
-        while thread.is_alive() and (remaining_s := deadline - time.monotonic()) > 0:
-            worker.cut()
-            thread.join(min(CUT_S, remaining_s))
-        return not thread.is_alive()
+    @property
+    def workers(self) -> list[Worker]:
+        """All workers, those that are about to leave too."""
+        return self._crew.workers
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are to be."""
+        return self._crew.wanted
 
     def statistics(self) -> PipelineStatistics:
         """Return a snapshot of all stages and flows."""
@@ -159,12 +146,12 @@ class Pipeline:
         return PipelineStatistics(stages, tuple(flow.statistics() for flow in flows), running, notes)
 
     def _stage_statistics(self, s: int, post: Post) -> StageStatistics:
-        counts = tuple(worker.items for worker in self.workers if worker.stage == s)
+        counts = tuple(self._crew.items_of(s))
         steps = tuple(
             StepStatistics(step.name, clock.busy_s, clock.items, clock.failed, clock.cpu_s)
             for step, clock in zip(post.stage.steps, post.clocks, strict=True)
         )
-        return StageStatistics(post.stage.name, post.stage.workers, post.queued(), counts, steps)
+        return StageStatistics(post.stage.name, post.stage.workers, post.queued(), counts, steps, post.staffed_s())
 
     @property
     def watch_period_s(self) -> float:
@@ -207,11 +194,40 @@ class Pipeline:
         post.queue.extendleft(reversed(saved.again))
         if post.idle:
             post.ready.notify(len(saved.again))
-        generation = worker.thread.name.count("+") + 1
-        other = self._worker(worker.stage, worker.index, "+" * generation)
-        other.items = worker.items
-        self.workers[self.workers.index(worker)] = other
-        other.thread.start()
+        self._crew.replace(worker)
+
+    # ---- while it runs
+
+    def resize(self, stage: int, workers: int, steps: tuple[Step, ...] | None = None) -> None:
+        """Have `workers` do a stage from now on; with `steps`, others than now: the same functions, done elsewhere.
+
+        Nothing waits for it: others are started, and where there are more than wanted, or `steps` are new, those there
+        were leave behind the parcel in hand, each once another one is ready. Where that one cannot be, they stay, see
+        `refusal`.
+        """
+        with self.lock:
+            post = self.posts[stage]
+            post.change(replace(post.stage, workers=workers, steps=steps or post.stage.steps))
+            self._crew.settle(stage)
+            for flow in self.flows:
+                flow.gate.widen(2 * self.worker_count * self.block)
+
+    def settled(self, stage: int) -> bool:
+        """Tell whether the workers of a stage are those that it is to have."""
+        with self.lock:
+            return self._crew.settled(stage)
+
+    def refusal(self, stage: int) -> Exception | None:
+        """Return why a worker could not begin that `resize` called for; asked once."""
+        with self.lock:
+            found, self.posts[stage].refusal = self.posts[stage].refusal, None
+            return found
+
+    def widen(self, times: float) -> None:
+        """Let `times` as many items, and bytes, be in flight as were planned."""
+        with self.lock:
+            for flow in self.flows:
+                flow.gate.stretch(times)
 
     # ---- for flows, lock held
 
@@ -274,20 +290,36 @@ class Pipeline:
 
     def _run(self) -> None:
         """Body of a worker thread."""
-        worker = HERE.worker = self._by_thread[threading.current_thread()]
+        worker = self._crew.here()
         post = self.posts[worker.stage]
         try:
             with ExitStack() as stack:
-                bound = [(step, stack.enter_context(step.bind())) for step in post.stage.steps]
+                bound = [(step, stack.enter_context(step.bind())) for step in worker.steps]
+                self._enter(worker)
                 while (parcel := self._exchange(worker, post)) is not None:
                     worker.done = work(worker, bound, parcel, post.block)
                     del parcel  # a worker that waits holds no items
         except BaseException as error:  # noqa: BLE001 - nothing may end a worker in silence
-            if not worker.given_up:
+            if not worker.given_up and not self._dispensed(worker, error):
                 self._fail(error)
         finally:
             if worker.given_up:
-                self._by_thread.pop(worker.thread, None)
+                self._crew.forget(worker)
+
+    def _enter(self, worker: Worker) -> None:
+        with self.lock:
+            worker.entered = True
+            if worker.extra:
+                self._crew.settle(worker.stage)
+
+    def _dispensed(self, worker: Worker, error: BaseException) -> bool:
+        """Tell whether the stage can do without a worker that could not begin: one that `resize` called for."""
+        with self.lock:
+            if worker.entered or not worker.extra or not isinstance(error, Exception):
+                return False
+            self.posts[worker.stage].refusal = error
+            self._crew.leave(worker)
+            return True
 
     def _fail(self, error: BaseException) -> None:
         """End all flows, now and later, with `error`."""
@@ -318,8 +350,8 @@ class Pipeline:
             worker.through = []
             self._give_way(worker, post)
             waited = False
-            while not self._closing:
-                taken = self._next(post) if waited or len(post.queue) > post.promised else RECHECK_S
+            while not self._closing and not worker.leaving:
+                taken = post.take(self.block) if waited or len(post.queue) > post.promised else RECHECK_S
                 if isinstance(taken, Parcel):
                     worker.first_slice = first_slice(post.cost_s)
                     worker.turns += 1
@@ -327,6 +359,8 @@ class Pipeline:
                     return taken
                 post.rest(taken, self.flows)
                 waited = True
+            if worker.leaving:
+                self._crew.leave(worker)
         return None
 
     def _give_way(self, worker: Worker, post: Post) -> None:
@@ -335,43 +369,6 @@ class Pipeline:
             worker.turns = 0
             post.promised += 1
             post.ready.notify()
-
-    def _next(self, post: Post) -> Parcel | float:
-        """Take the first parcel that need not wait for more items; else return for how long to wait."""
-        queue, wait_s = post.queue, RECHECK_S
-        while queue and queue[0].flow.closed:
-            queue.popleft()
-        for i, parcel in enumerate(queue):
-            remaining_s = self._lingers_s(parcel)
-            if remaining_s <= 0.0:
-                del queue[i]
-                return self._share(post, parcel)
-            wait_s = min(wait_s, remaining_s)
-        return wait_s
-
-    def _lingers_s(self, parcel: Parcel) -> float:
-        """Return how long `parcel` may still wait for more items to join it."""
-        if parcel.open_until is None or len(parcel) >= self.block > 1:
-            return 0.0
-        return parcel.open_until - time.monotonic()
-
-    def _share(self, post: Post, parcel: Parcel) -> Parcel:
-        """Return as much of `parcel` as one worker should take, and leave the rest to the others."""
-        if parcel.open_until is not None:
-            parcel.flow.gate.seal()
-        workers = post.stage.workers
-        # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
-        length = len(parcel)
-        waiting = sum(map(len, islice(post.queue, 2 * workers))) if post.queue else 0
-        n = share(post.cost_s, length, length + waiting, workers)
-        if n < length and post.block:
-            n = whole_blocks(parcel.positions, post.block, n)
-        if n < length:
-            parcel, rest = parcel.split(n)
-            post.queue.appendleft(rest)
-        if post.queue and post.idle:
-            post.ready.notify()
-        return parcel
 
     def _hand_over(self, worker: Worker, post: Post) -> None:
         """Account for what the worker has done, and send it on unless its flow is gone."""

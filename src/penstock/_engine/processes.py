@@ -83,12 +83,14 @@ def _pickled(duty: Duty, shown: Any) -> tuple[bytes, list[Array]]:
     return data, buffers
 
 
-def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: bool = False) -> Step:
+def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: bool = False, main: bool = True) -> Step:
     """Return the step that has `fn` called in processes, item by item; `workers`: how many there will be.
 
-    Raises UsageError, see `Order.of`.
+    Raises UsageError, see `Order.of`; also where `fn` lies in the main program, unless they may run that again: `main`.
     """
     order = Order.of(Duty(name, plain(fn), "pairs" if takes_item else "each"), fn, workers)
+    if order.needs_main and not main:
+        raise UsageError(f"{name} lies in the main program, which each process would have to run again.")
     return Step(name, partial(bound, order, Apart.each), takes_item=takes_item, by_parcel=True)
 
 

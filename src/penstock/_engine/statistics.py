@@ -29,13 +29,17 @@ class StepStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StageStatistics:
-    """One stage: its steps, its workers, items waiting before it, and the items each worker did."""
+    """One stage: its steps, its workers, items waiting before it, and the items each worker did.
+
+    `staffed_s`: for how long its workers were there, summed; 0.0 where their number never changed.
+    """
 
     name: str
     workers: int
     queued: int
     worker_items: tuple[int, ...]
     steps: tuple[StepStatistics, ...]
+    staffed_s: float = 0.0
 
     @property
     def busy_s(self) -> float:

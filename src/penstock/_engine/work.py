@@ -54,6 +54,14 @@ class Worker:
     stage: int
     index: int
     thread: threading.Thread
+    steps: tuple[Step, ...] = ()
+    """Of its stage, as they were when it was made."""
+    extra: bool = False
+    """It was called for while the pipeline ran: the stage can do without it."""
+    entered: bool = False
+    """It has entered its steps."""
+    leaving: bool = False
+    """It is to go, behind the parcel in hand."""
     items: int = 0
     turns: int = 0
     """Parcels it took since it last let another worker go first."""

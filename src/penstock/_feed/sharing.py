@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from penstock._devices import memory_budget
-from penstock._engine.flow import RECHECK_S
+from penstock._engine.patience import RECHECK_S
 from penstock._engine.wanted import wanted
 
 SHARE = 4

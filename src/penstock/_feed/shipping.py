@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from penstock._engine.flow import RECHECK_S
+from penstock._engine.patience import RECHECK_S
 from penstock._feed.collate import in_place
 from penstock.errors import Cancelled, MissingDependency, UsageError
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
-from penstock._engine.idle import Waits
 from penstock._engine.statistics import StageStatistics, StepStatistics
+from penstock._telemetry.seen import COMPUTES, Seen
 
-SHORT_S, FEW = 0.5, 32
-"""Of shorter runs, and of those of fewer items, nothing is claimed: the start and the end are most of them."""
 BUSY = 0.75
 """The share of the time from which workers count as busy all the time."""
 MAIN = 0.6
 """The share of a stage's time that one of its steps must have to be called the bottleneck."""
 LOST = 0.25
 """The share of the first stage's time from which what its idle workers waited for is the bottleneck."""
-COMPUTES, WAITS = 0.7, 0.4
-"""A step computes where its threads have a CPU for this share of its time, or more; below the other it waits."""
-HARDLY = 0.1
-"""A step whose threads had a CPU for a smaller share of its time waits, whatever other programs did."""
-FULL = 0.85
-"""The share of the CPUs from which more threads would give nothing."""
 LATE_S = 0.0012
 """How late a thread gets the interpreter on average where others hold on to it.
 
@@ -62,86 +54,6 @@ class Verdict:
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON values."""
         return {**asdict(self), "arithmetic": list(self.arithmetic)}
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was measured of a run of `items` in `seconds`.
-
-    cpus: the CPU budget. cpu_s: used by the whole process. delayed_s: in which its workers could have run and others
-    had the CPUs. source_s: in the source. output_s: of the one thread that writes results. late_s: see
-    `FlowStatistics`. waits: what idle workers of the first stage waited for. ceilings: items a second that steps could
-    do alone on all CPUs, as far as they were measured. apart: steps on devices of their own. given: steps that
-    call a function of the user's. window: items that may be in flight.
-    """
-
-    items: int
-    seconds: float
-    stages: tuple[StageStatistics, ...]
-    cpus: int
-    cpu_s: float
-    delayed_s: float = 0.0
-    source_s: float = 0.0
-    output_s: float = 0.0
-    late_s: float = 0.0
-    waits: Waits = field(default_factory=Waits)
-    ceilings: Mapping[str, float] = field(default_factory=dict)
-    apart: frozenset[str] = frozenset()
-    given: frozenset[str] = frozenset()
-    window: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Items a second."""
-        return self.items / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def steps(self) -> tuple[StepStatistics, ...]:
-        """The steps of all stages."""
-        return tuple(step for stage in self.stages for step in stage.steps)
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds of all workers in their steps."""
-        return sum(stage.busy_s for stage in self.stages)
-
-    @property
-    def wanted(self) -> float:
-        """How many CPUs the process, with those that work for it, would have used, had nobody else had them."""
-        used_s = max(self.cpu_s, sum(step.cpu_s for step in self.steps))
-        return (used_s + self.delayed_s) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def is_short(self) -> bool:
-        """Whether nothing can be said of it."""
-        return self.seconds < SHORT_S or self.items < FEW
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the CPUs had all they can do."""
-        return self.wanted >= FULL * self.cpus
-
-    def busy(self, stage: StageStatistics) -> float:
-        """Return the share of the time that the workers of `stage` were busy."""
-        return stage.busy_s / (stage.workers * self.seconds) if self.seconds > 0 else 0.0
-
-    def computing(self, step: StepStatistics) -> float:
-        """Return the share of its time that a step's threads computed; time in which others had the CPUs counts.
-
-        Not for threads that hardly ever had one: a thread that waits is late each time it wakes up.
-        """
-        own = step.cpu_s / step.busy_s if step.busy_s else 1.0
-        delayed = self.delayed_s / self.busy_s if self.busy_s and own >= HARDLY else 0.0
-        return min(1.0, own + delayed)
-
-    @property
-    def elsewhere(self) -> float:
-        """CPUs in use beyond the steps' own threads: a runtime with threads of its own."""
-        return (self.cpu_s - sum(step.cpu_s for step in self.steps)) / self.seconds if self.seconds > 0 else 0.0
-
-    def waiting(self, step: StepStatistics) -> bool:
-        """Tell whether a step waits for something that is no CPU, as a disk, a network or another process."""
-        return self.computing(step) < WAITS and not self.is_full and self.elsewhere * self.seconds < step.busy_s / 2
 
 
 def verdict(seen: Seen) -> Verdict:
@@ -217,7 +129,7 @@ def _shared(seen: Seen) -> bool:
 
 def _lost(seen: Seen, slowest: StepStatistics) -> tuple[str | None, str]:
     """Return what the first stage's idle workers waited for most, where that was much of the time."""
-    whole_s = seen.stages[0].workers * seen.seconds
+    whole_s = seen.staffed_s(seen.stages[0])
     causes = ("source", "order", "output", "window")
     cause = max(causes, key=lambda name: float(getattr(seen.waits, name)))
     share = getattr(seen.waits, cause) / whole_s
@@ -312,13 +224,13 @@ def _without(stage: StageStatistics, main: StepStatistics) -> float:
 
 
 def _busiest(seen: Seen, stage: StageStatistics, main: StepStatistics) -> str:
-    busy = main.busy_s / (stage.workers * seen.seconds)
+    busy = main.busy_s / seen.staffed_s(stage)
     workers = "" if stage.workers > 1 else " in its one worker"
     return f"slowest stage: {main.name} {min(1.0, busy):.0%} busy{workers}"
 
 
 def _idle(seen: Seen, seconds: float) -> str:
-    return f"the workers waited {seconds / (seen.stages[0].workers * seen.seconds):.0%} of the time"
+    return f"the workers waited {seconds / seen.staffed_s(seen.stages[0]):.0%} of the time"
 
 
 def _of_others(seen: Seen) -> str:
@@ -354,7 +266,7 @@ def _of_limit(seen: Seen, limit: float) -> str:
 
 
 def _of_step(seen: Seen, stage: StageStatistics, step: StepStatistics) -> str:
-    share = step.busy_s / (stage.workers * seen.seconds) if seen.seconds > 0 else 0.0
+    share = step.busy_s / seen.staffed_s(stage) if seen.seconds > 0 else 0.0
     alone = f"; alone {_per_s(seen.ceilings[step.name])}" if step.name in seen.ceilings else ""
     workers = "1 worker" if stage.workers == 1 else f"{stage.workers} workers"
     return (

@@ -37,8 +37,9 @@ function duration(s) {
 function bytes(n) {
   if (n === null || n === undefined) return "–";
   if (n === 0) return "0";
-  const [value, unit] = n >= 1e9 ? [n / 1e9, "GB"] : n >= 1e6 ? [n / 1e6, "MB"] : [n / 1e3, "kB"];
-  return `${plain(value, value >= 100 ? 0 : 1)} ${unit}`;
+  const size = Math.abs(n); // less than before is below 0
+  const [value, unit] = size >= 1e9 ? [n / 1e9, "GB"] : size >= 1e6 ? [n / 1e6, "MB"] : [n / 1e3, "kB"];
+  return `${plain(value, size >= 1e8 && size < 1e9 ? 0 : 1)} ${unit}`;
 }
 
 function percent(share, digits = 1) {

@@ -47,7 +47,7 @@ function histogram(calls, [least, most]) {
   return draw("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": text }, ...bars);
 }
 
-const SHOWN_APART = new Set(["measurements", "memory", "agreement", "stages"]);
+const SHOWN_APART = new Set(["measurements", "memory", "agreement", "stages", "climb"]);
 const IN_BYTES = /_bytes$/;
 
 function plan() {
@@ -62,6 +62,7 @@ function plan() {
     "Plan",
     make("dl", { class: "facts" }, ...list.map((fact) => factOf(fact)), ...long.map((fact) => factOf(fact, "whole"))),
     rowsOf("What was measured to choose", chosen.measurements),
+    rowsOf("What was tried while it went on", chosen.climb),
     rowsOf("Memory, as planned", chosen.memory),
   );
 }

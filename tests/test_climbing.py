@@ -1,0 +1,118 @@
+"""Real runs that get better numbers while they go on; and those that must not."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import penstock
+from penstock import Workers, _climb, _climbing
+from penstock._devices import cpu_budget
+from penstock._telemetry.verdict import Verdict
+
+pytestmark = pytest.mark.skipif(cpu_budget().threads < 2, reason="with one CPU all threads share it, whatever they do")
+
+Go = Callable[..., Any]
+
+
+def same(batch: list[Any]) -> list[Any]:
+    return batch
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_climbing, "STRETCH_S", 0.3)
+    monkeypatch.setattr(_climbing, "SETTLE_S", 0.05)
+    monkeypatch.setattr(_climb, "WORTH_S", 0.5)
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Go:
+    """Return `run` into a file of this test; it checks that each item has its result."""
+
+    def run(n: int, model: Any = same, **options: Any) -> penstock.Report:
+        report = penstock.run(range(n), model, out=tmp_path / "o.jsonl", **options)
+        assert (report.done, report.failed) == (n, 0)
+        return report
+
+    return run
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Callable[[], list[Any]]:
+    """Return what reads the outputs of the last run."""
+    return lambda: [json.loads(line)["output"] for line in (tmp_path / "o.jsonl").read_text("utf-8").splitlines()]
+
+
+def wait(value: int) -> int:
+    """Wait as for a network."""
+    threading.Event().wait(0.01)
+    return value
+
+
+def steps_of(report: penstock.Report) -> list[dict[str, Any]]:
+    return list(report.plan.get("climb", []))
+
+
+def test_what_waits_gets_more_workers(go: Go) -> None:
+    report = go(1500, stages=[wait])
+    assert report.plan["stages"]["wait"] > cpu_budget().threads
+    first, cpus = steps_of(report)[0], cpu_budget().threads
+    assert (first["step"], first["kept"]) == (f"workers of wait: {cpus} -> {2 * cpus}", True)
+    assert first["gain"] > 0.25
+
+
+def test_numbers_that_the_user_gave_stay(go: Go) -> None:
+    report = go(300, stages=[wait], threads=4)
+    assert (set(report.plan["stages"].values()), steps_of(report)) == ({4}, [])
+    report = go(200, stages=[Workers(wait, 3)], fresh=True)
+    assert report.plan["stages"]["wait"] == 3
+    assert not [step for step in steps_of(report) if "wait" in step["step"].split(":")[0]]
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the verdict on each stretch be that threads share the interpreter; when it is, test_verdict_runs shows."""
+    monkeypatch.setattr(_climb, "verdict", lambda _: Verdict("", "interpreter", None, ()))
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_a_function_that_holds_the_interpreter_goes_to_processes(
+    go: Go, tasks: ModuleType, outputs: Callable[[], list[Any]]
+) -> None:
+    report = go(1200, stages=[Workers(tasks.for_a_while, kind="auto")])
+    first = steps_of(report)[0]
+    assert first["step"] == "for_a_while in processes in the place of threads"
+    assert "why" not in first
+    assert [parent for _, parent in outputs()] == list(range(1200))
+    pids = {pid for pid, _ in outputs()}
+    assert os.getpid() in pids  # at first
+    assert len(pids) > 1
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_a_function_that_no_process_can_have_stays_where_it_is(go: Go) -> None:
+    def slow(value: int) -> int:
+        return wait(value)
+
+    report = go(600, stages=[Workers(slow, 2, kind="auto")])
+    (step,) = steps_of(report)
+    assert not step["kept"]
+    assert "cannot be sent to one" in step["why"]
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_values_that_no_process_can_have_keep_a_function_where_it_is(go: Go, tasks: ModuleType) -> None:
+    def locked(value: int) -> Any:
+        return value, threading.Lock()
+
+    stages = [locked, Workers(tasks.unlocked_after_a_while, 2, kind="auto")]
+    (step,) = [step for step in steps_of(go(600, stages=stages)) if "processes" in step["step"]]
+    assert "cannot be sent to a process" in step["why"]
