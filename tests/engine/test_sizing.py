@@ -66,20 +66,26 @@ def test_cheap_items_travel_together_and_expensive_ones_alone() -> None:
     assert admission(0.0, 8, 16_384, 4) == 8
 
 
-@given(costs, counts, counts, st.integers(1, 64))
-def test_a_worker_takes_its_share(cost_s: float, length: int, behind: int, workers: int) -> None:
-    n = share(cost_s, length, length + behind, workers)
+@given(costs, st.integers(1, 4), counts, counts, st.integers(1, 64))
+def test_a_worker_takes_its_share(cost_s: float, steps: int, length: int, behind: int, workers: int) -> None:
+    step_s = cost_s / steps
+    n = share(cost_s, step_s, length, length + behind, workers)
     assert 1 <= n <= length
     if cost_s * length > SLICE_S:
         assert n <= max(1, -(-(length + behind) // workers))
-        assert n == 1 or (n - 1) * cost_s <= PARCEL_S
+        assert n == 1 or (n - 1) * step_s <= PARCEL_S
 
 
 def test_of_an_expensive_parcel_a_worker_takes_one_item() -> None:
-    assert share(0.05, 31, 31, 16) == 1
-    assert share(0.0, 31, 31, 16) == 1  # unknown: as if expensive
-    assert share(0.001, 8, 8, 4) == 2  # 30 ms of it would be 30, but there are three others
-    assert share(1e-6, 1000, 1000, 4) == 1000
+    assert share(0.05, 0.05, 31, 31, 16) == 1
+    assert share(0.0, 0.0, 31, 31, 16) == 1  # unknown: as if expensive
+    assert share(0.001, 0.001, 8, 8, 4) == 2  # 30 ms of it would be 30, but there are three others
+    assert share(1e-6, 1e-6, 1000, 1000, 4) == 1000
+
+
+def test_of_several_slow_steps_each_has_several_items_in_a_row() -> None:
+    assert share(0.03, 0.01, 8, 100, 2) == 3
+    assert share(0.03, 0.03, 8, 100, 2) == 1
 
 
 def test_a_running_cost_moves_towards_the_newest() -> None:

@@ -232,8 +232,8 @@ class Pipeline:
     # ---- for flows, lock held
 
     def cost_s(self) -> float:
-        """Return the measured seconds an item of the most expensive stage, 0.0 before there are any."""
-        costs = [post.cost_s for post in self.posts]
+        """Return the measured seconds an item of the most expensive step, 0.0 before there are any."""
+        costs = [post.step_s for post in self.posts]
         return max(costs) if all(costs) else 0.0
 
     def rate(self) -> float:

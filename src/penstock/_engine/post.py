@@ -39,6 +39,9 @@ class Post:
     calls: list[Histogram] = field(default_factory=list)
     """Of each step: how long a call took, on average over a parcel."""
     cost_s: float = 0.0
+    """Of an item, in all steps; 0.0: not measured yet."""
+    step_s: float = 0.0
+    """Of an item, in the slowest step."""
     staffed: tuple[float, float] = field(default_factory=lambda: (0.0, time.perf_counter()))
     """For how long its workers were there, summed, up to the moment behind it."""
     changed: bool = False
@@ -87,7 +90,7 @@ class Post:
         # The fair share matters only where few parcels wait, and a long queue costs too much to be counted each time.
         length = len(parcel)
         waiting = sum(map(len, islice(self.queue, 2 * workers))) if self.queue else 0
-        n = share(self.cost_s, length, length + waiting, workers)
+        n = share(self.cost_s, self.step_s, length, length + waiting, workers)
         if n < length and self.block:
             n = whole_blocks(parcel.positions, self.block, n)
         if n < length:
@@ -120,7 +123,9 @@ class Post:
         """Learn what an item costs from a parcel of `n`; one of failures alone says nothing."""
         if self.cost_s and not any(clock.items for clock in clocks):
             return
-        self.cost_s = smooth(self.cost_s, max(1e-9, sum(clock.busy_s for clock in clocks) / n))
+        seconds = [clock.busy_s for clock in clocks]
+        self.cost_s = smooth(self.cost_s, max(1e-9, sum(seconds) / n))
+        self.step_s = smooth(self.step_s, max(1e-9, max(seconds) / n))
         for step, clock, calls in zip(self.stage.steps, clocks, self.calls, strict=True):
             if clock.items:
                 calls.add(clock.busy_s / -(-clock.items // (step.block or 1)))
