@@ -207,7 +207,7 @@ def _of_stage(seen: Seen, s: int, stage: StageStatistics, numbers: Numbers, boun
     elif n > seen.cpus and n - seen.at_work(stage) >= IDLE:
         yield _of_workers(stage, s, max(1, math.ceil(seen.at_work(stage) + 0.5)), numbers)
     if n > seen.cpus and seen.is_full:
-        yield _of_workers(stage, s, max(seen.cpus, n // 2), numbers)
+        yield _of_workers(stage, s, max(seen.cpus, n - max(1, n // 4)), numbers)
 
 
 def _of_workers(stage: StageStatistics, s: int, n: int, numbers: Numbers, *, explores: bool = False) -> Move:

@@ -69,11 +69,22 @@ class Climber:
         """The steps that were tried, with their effect."""
         return self._climb.steps
 
-    def look(self, done: int) -> None:
-        """See whether another stretch is over, `done` items after the beginning, and move what is to be moved."""
+    def look(self, done: int) -> list[str]:
+        """See whether another stretch is over, `done` items after the beginning, and move what is to be moved.
+
+        Returns what has come of steps that were tried, in lines.
+        """
         t_s = self._observer.elapsed_s
         if self._idle or t_s < self._due_s or done < self._flush:
-            return
+            return []
+        before = len(self._climb.steps)
+        self._step(done, t_s)
+        said = [told(step) for step in self._climb.steps[before:]]
+        for line in said:
+            _LOG.info("%s", line)
+        return said
+
+    def _step(self, done: int, t_s: float) -> None:
         if (why := self._refusal()) is not None:
             self._move(self._climb.refused(why, t_s), done, t_s)
         elif not all(self._pipeline.settled(s) for s in range(len(self._threads))):
@@ -88,10 +99,7 @@ class Climber:
             self._due_s = t_s + STRETCH_S / 4
             return
         left_s = math.inf if self._todo is None else (self._todo - done) / stretch.rate
-        told_before = len(self._climb.steps)
         numbers = self._climb.next(_undisturbed(stretch), t_s, left_s, (memory_use(0).resident, memory_budget()))
-        for step in self._climb.steps[told_before:]:
-            _LOG.info("%s", told(step))
         self._move(numbers, done, t_s)
 
     def _move(self, numbers: Numbers, done: int, t_s: float) -> None:

@@ -135,7 +135,8 @@ class Drive:
                 progress.update(self.tally.done, self.tally.failed, 0, slowest_of(statistics))
                 self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
-            climber.look(self.tally.done + self.tally.failed)
+            for line in climber.look(self.tally.done + self.tally.failed):
+                progress.say(line)
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
                 self._leave(pipeline, flow)
                 return
