@@ -136,7 +136,9 @@ class Drive:
                 self._commit(flow)
                 lifesign.rest()
                 self.tally.seconds = time.perf_counter() - begun
-                self._take_stock(pipeline.statistics(), ready)
+                statistics = pipeline.statistics()
+                progress.update(self.tally.done, self.tally.failed, 0, statistics)
+                self._take_stock(statistics, ready)
                 self.tally.seen = self._seen(pipeline, ready, time.process_time() - cpu_s)
                 self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
@@ -157,7 +159,7 @@ class Drive:
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
                 statistics = pipeline.statistics()
-                progress.update(self.tally.done, self.tally.failed, 0, _slowest(statistics))
+                progress.update(self.tally.done, self.tally.failed, 0, statistics)
                 self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
             if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
@@ -368,7 +370,3 @@ def _plan(ready: Ready, threads: int) -> dict[str, Any]:
         "ceilings": {name: round(rate, 1) for name, rate in ready.ceilings.items()},
         "memory": [plan.to_dict() for plan in ready.memory],
     }
-
-
-def _slowest(statistics: PipelineStatistics) -> str:
-    return max(steps_of(statistics), key=lambda step: step.busy_s).name
