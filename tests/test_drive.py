@@ -1,7 +1,8 @@
-"""The run loop: room in the window is given back for what is committed, never earlier."""
+"""The run loop: room in the window is given back for what is committed, never earlier; what is shown is complete."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,3 +34,13 @@ def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.Mon
     report = penstock.run(range(5000), lambda batch: batch, out=tmp_path / "o.jsonl", batch=2)
     assert sum(released) == sum(committed) == report.done == 5000
     assert report.plan["window"] < 5000 or len(committed) > 1
+
+
+def test_the_last_word_of_progress_has_every_item_even_of_a_run_that_commits_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    penstock.run(range(3), lambda batch: batch, out=tmp_path / "o.jsonl", progress="json")
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["done"], last["ended"], last["in_flight"]) == (3, True, 0)
+    assert [step["name"] for step in last["steps"]] == ["model", "write"]
+    assert all(step["cost_s"] > 0 for step in last["steps"])

@@ -29,16 +29,36 @@ def shown(state: State = STATE, width: int = 100, height: int = 20, *, plain: bo
     return texts(panel(state, width, height, plain=plain))
 
 
-def test_wide() -> None:
-    assert shown(width=100) == []
+WIDE = """
+ 3,120/10,000  ━━━━━━━━━━━━────────────────────────────   31 %     212/s     0:32 left  2 failed
+step        workers  busy                        queue                       an item
+decode            2  ━━━━━━──────────────  31 %  ━━━━━╸──────────────    18   1.9 ms
+preprocess        2  ╸───────────────────   4 %                               260 µs
+flowers           2  ━━━━━━━━━━━━╸───────  63 %                               4.2 ms
+describe          1  ━╸──────────────────   8 %  ━━──────────────────     7   510 µs
+memory 812 MB   cuda:0 1.2 GB   in flight 57 of 64"""
+USUAL = """
+ 3,120/10,000  ━━━━━━╸───────────────   31 %     212/s     0:32 left  2 failed
+step        workers  busy                     queue                    an item
+decode            2  ━━━━━────────────  31 %  ━━━━╸────────────    18   1.9 ms
+preprocess        2  ╸────────────────   4 %                            260 µs
+flowers           2  ━━━━━━━━━━╸──────  63 %                            4.2 ms
+describe          1  ━────────────────   8 %  ━╸───────────────     7   510 µs
+memory 812 MB   cuda:0 1.2 GB   in flight 57 of 64"""
+NARROW = """
+ 3,120/10,000  ━━━━━────────────   31 %
+   212/s     0:32 left  2 failed
+step        busy         queue  an item
+decode      ━╸───  31 %     18   1.9 ms
+preprocess  ─────   4 %          260 µs
+flowers     ━━━──  63 %          4.2 ms
+describe    ─────   8 %      7   510 µs
+memory 812 MB   cuda:0 1.2 GB"""
 
 
-def test_usual() -> None:
-    assert shown(width=79) == []
-
-
-def test_narrow() -> None:
-    assert shown(width=39) == []
+@pytest.mark.parametrize(("width", "text"), [(100, WIDE), (79, USUAL), (39, NARROW)])
+def test_each_width_has_what_it_has_room_for(width: int, text: str) -> None:
+    assert shown(width=width) == text.splitlines()[1:]
 
 
 def test_plain_is_ascii() -> None:

@@ -275,7 +275,7 @@ def test_what_is_printed_is_not_lost_when_the_panels_terminal_breaks(monkeypatch
 )
 def test_the_panel_follows_the_size_of_the_terminal(terminal: Terminal, columns: int, lines: int, rows: int) -> None:
     with shown(terminal) as screen:
-        screen._console.size = (columns, lines)  # type: ignore[assignment]
+        screen._console.size = (columns, lines)
         print("x")
         seen = terminal.seen()[1:]
         assert len(seen) == rows

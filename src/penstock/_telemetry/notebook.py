@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from html import escape
 from typing import Any
 
 from penstock._printable import printable
@@ -62,4 +61,6 @@ def mime(lines: list[Line]) -> dict[str, str]:
 
 
 def _span(text: str, style: str) -> str:
+    from html import escape  # where it is needed: `import penstock` stays light
+
     return f'<span style="{CSS[style]}">{escape(text)}</span>' if style else escape(text)

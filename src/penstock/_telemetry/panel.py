@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 from unicodedata import category, east_asian_width
@@ -45,7 +45,7 @@ def headline(state: State, width: int, plain: bool) -> list[Line]:
         return [((count_of(state), "bold"), *GAP, *tail)]
     count = count_of(state).rjust(2 * len(f"{state.total:,}") + 1)
     share = min(1.0, state.finished / state.total) if state.total else 1.0
-    percent = f"{int(100 * share):>3} %"  # 100 % is all of them, and not nearly all
+    percent = _percent(share).rjust(5)
     spare = width - len(count) - len(percent) - 4
     beside = spare - 2 - cells_of(tail)
     is_wide = beside >= LEAST_HEADLINE_BAR
@@ -87,13 +87,11 @@ def columns_of(state: State, width: int) -> Columns:
     names = min(MOST_NAME, max(len("step"), *(cells(printable(step.name)) for step in state.steps)))
     queue = max(QUEUE, len(f"{state.window:,}"))
     shapes = ((True, 2, True), (False, 2, True), (False, 1, True), (False, 0, True), (False, 0, False))
-    for workers, bars, has_cost in shapes:
-        found = Columns(workers, bars, has_cost, queue=queue)
-        if min(names, LEAST_NAME) + found.fixed + bars * LEAST_BAR <= width:
-            break
-    bar = max(LEAST_BAR, min(MOST_BAR, (width - found.fixed - names) // bars)) if bars else 0
-    name = max(1, min(names, width - found.fixed - bars * bar))
-    return Columns(workers, bars, has_cost, name, bar, queue)
+    tried = [Columns(*shape, queue=queue) for shape in shapes]
+    least = min(names, LEAST_NAME)
+    found = next((one for one in tried if least + one.fixed + one.bars * LEAST_BAR <= width), tried[-1])
+    bar = max(LEAST_BAR, min(MOST_BAR, (width - found.fixed - names) // found.bars)) if found.bars else 0
+    return replace(found, bar=bar, name=max(1, min(names, width - found.fixed - found.bars * bar)))
 
 
 def _titles(columns: Columns) -> Line:
@@ -106,7 +104,7 @@ def _titles(columns: Columns) -> Line:
 
 
 def _row(step: StepState, state: State, columns: Columns, plain: bool) -> Line:
-    busy = "" if step.busy is None else f"{100 * step.busy:.0f} %"
+    busy = "" if step.busy is None else _percent(step.busy)
     waiting = "" if step.queued is None else f"{step.queued:,}"
     level = None if step.queued is None else step.queued / max(1, state.window)
     per_item = "" if step.cost_s is None else cost(step.cost_s)
@@ -130,11 +128,9 @@ def _foot(state: State, width: int) -> Line:
     memory, flight = f"memory {size(state.rss_bytes)}", f"in flight {state.in_flight:,} of {state.window:,}"
     each = [f"{printable(name)} {size(n_bytes)}" for name, n_bytes in state.device_bytes.items()]
     total = [f"{len(each)} devices {size(sum(state.device_bytes.values()))}"] if len(each) > 1 else each
-    for parts in ([memory, *each, flight], [memory, *total, flight], [memory, *total], [memory]):
-        text = "   ".join(parts)
-        if cells(text) <= width:
-            break
-    return _cropped(((text, "dim"),), width)
+    shapes = ([memory, *each, flight], [memory, *total, flight], [memory, *total], [memory])
+    texts = ["   ".join(shape) for shape in shapes]
+    return _cropped(((next((text for text in texts if cells(text) <= width), memory), "dim"),), width)
 
 
 def _gauge(share: float | None, width: int, plain: bool) -> Line:
@@ -142,9 +138,13 @@ def _gauge(share: float | None, width: int, plain: bool) -> Line:
     return ((" " * (width + 1), ""),) if share is None else (*_bar(share, width, plain), (" ", ""))
 
 
+def _percent(share: float) -> str:
+    return f"{int(100 * share + 1e-9)} %"  # 100 % is all, and not nearly all
+
+
 def _bar(share: float, width: int, plain: bool) -> Line:
     """Return a bar of `width` cells, in steps of half a cell."""
-    halves = int(min(1.0, max(0.0, share)) * 2 * max(0, width))
+    halves = int(min(1.0, max(0.0, share)) * 2 * max(0, width) + 1e-9)
     full, rest = ("#" * (halves // 2), "-") if plain else ("━" * (halves // 2) + "╸" * (halves % 2), "─")
     return (full, "cyan"), (rest * (max(0, width) - len(full)), "dim")
 

@@ -84,10 +84,10 @@ class Screen:
     def _coded(self, lines: list[Line]) -> str:
         from rich.text import Text
 
-        with self._console.capture() as captured:
-            for line in lines:
-                self._console.print(Text.assemble(*line), soft_wrap=True)
-        rows = captured.get().split("\n")[:-1]
+        self._console.begin_capture()
+        for line in lines:
+            self._console.print(Text.assemble(*line), soft_wrap=True)
+        rows = self._console.end_capture().split("\n")[:-1]
         # Each line is written over the old one and then cleared to its end: nothing is blank for a moment.
         below = "".join(f"\r\n{row}{CLEAR_LINE}" for row in rows)
         return f"\r{CLEAR_LINE}{below}{CLEAR_BELOW}\x1b[{len(rows)}A\r"
