@@ -227,6 +227,18 @@ def test_streams_are_given_back_and_those_who_kept_ours_can_go_on(
     assert terminal.seen()[-1] == "later"
 
 
+def test_half_a_line_is_not_lost_when_the_stream_is_given_back(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread may have printed it after the last panel."""
+    monkeypatch.setattr(sys, "stdout", terminal)
+    screen = Screen(terminal)
+    print("half a line", end="")
+    for diversion in screen._diversions:
+        diversion.end()
+    assert terminal.seen() == ["half a line"]
+
+
 def test_another_terminal_and_a_file_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """stdout of a pipe or of another terminal goes there; two files of one terminal are one."""
     ends = [end for _ in range(2) for end in os.openpty()]
