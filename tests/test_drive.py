@@ -1,7 +1,9 @@
-"""The run loop: room in the window is given back for what is committed, never earlier."""
+"""The run loop: room in the window is given back for what is committed, never earlier; what is shown is complete."""
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,3 +35,27 @@ def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.Mon
     report = penstock.run(range(5000), lambda batch: batch, out=tmp_path / "o.jsonl", batch=2)
     assert sum(released) == sum(committed) == report.done == 5000
     assert report.plan["window"] < 5000 or len(committed) > 1
+
+
+def test_the_last_word_of_progress_has_what_was_committed_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second and the third item come right after the first one's commit, and wait for that at the end."""
+    commit, committed = Job.commit, threading.Event()
+
+    def noted_commit(self: Job, attempts: Mapping[tuple[int, str | None], int] | None = None) -> int:
+        n = commit(self, attempts)
+        if n:
+            committed.set()
+        return n
+
+    def model(batch: list[int]) -> list[int]:
+        assert batch == [0] or committed.wait(10)
+        return batch
+
+    monkeypatch.setattr(Job, "commit", noted_commit)
+    penstock.run(range(3), model, out=tmp_path / "o.jsonl", progress="json", batch=1, threads=1)
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["done"], last["ended"], last["in_flight"]) == (3, True, 0)
+    assert [step["name"] for step in last["steps"]] == ["model", "write"]
+    assert all(step["cost_s"] > 0 for step in last["steps"])

@@ -70,7 +70,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         limit: only the first n items.
         fresh: forget an earlier job on this `out` and start over.
         retry: run the failed items again, and nothing else.
-        progress: "quiet", "auto" (one line on a terminal), "plain" or "json".
+        progress: on stderr; "quiet", "auto" (a panel on a terminal or in a notebook, else lines), "plain" or "json".
 
     Raises:
         UsageError: before any work (also LedgerError: `out` belongs to another job or process).

@@ -25,7 +25,7 @@ from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics
 from penstock._interrupt import Interrupts
 from penstock._job import Job
-from penstock._observer import Observer, Tally, slowest_of
+from penstock._observer import Observer, Tally
 from penstock._options import Auto, Limits
 from penstock._plan import Part, crews_of, stages_of, window_of
 from penstock._printable import printable
@@ -116,6 +116,7 @@ class Drive:
                 finally:
                     self._commit(flow)
                     lifesign.rest()
+                    progress.update(self.tally.done, self.tally.failed, 0, pipeline.statistics())
                     observer.close(climber.steps)
                     self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
@@ -132,7 +133,7 @@ class Drive:
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
                 statistics = pipeline.statistics()
-                progress.update(self.tally.done, self.tally.failed, 0, slowest_of(statistics))
+                progress.update(self.tally.done, self.tally.failed, 0, statistics)
                 self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
             for line in climber.look(self.tally.done + self.tally.failed):

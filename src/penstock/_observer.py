@@ -94,8 +94,3 @@ class Observer:
             "peak_memory_bytes": peak,
             "memory_exceeded_bytes": exceeded(self._ready.memory, peak, in_flight),
         }
-
-
-def slowest_of(statistics: PipelineStatistics) -> str:
-    """Return the name of the step whose workers were busy longest."""
-    return max(steps_of(statistics), key=lambda step: step.busy_s).name

@@ -88,15 +88,17 @@ def predict(batch):
     if batch[0] >= 8:
         while not known():  # the run goes on: the loop writes what is known beside this
             done.wait(0.05)
-        if sys.argv[2] == "0":
-            print(record.read_text())
-            sys.argv[2] = ""
-        elif sys.argv[2] and (sys.argv[3] or batch[0] == 8):
+        with once:
+            if sys.argv[2] == "0":
+                print(record.read_text())
+                sys.argv[2] = ""
+                return batch
+        if sys.argv[2] and (sys.argv[3] or batch[0] == 8):
             os.kill(os.getpid(), int(sys.argv[2]))
     return batch
 
 import threading
-done = threading.Event()
+done, once = threading.Event(), threading.Lock()
 print(penstock.run(range(400), predict, out=sys.argv[1], batch=1, threads=2))
 """
 

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock._engine.statistics import FlowStatistics, PipelineStatistics, StageStatistics, StepStatistics
-from penstock._telemetry.timeline import MOST_READINGS, PERIOD_S, Reading, Timeline, reading_of, sample, samples
+from penstock._telemetry.timeline import (
+    MOST_READINGS,
+    PERIOD_S,
+    Reading,
+    Timeline,
+    add_recent,
+    reading_of,
+    sample,
+    samples,
+)
 
 
 def run_of(seconds: float, tick_s: float = 0.5) -> Timeline:
@@ -107,3 +116,14 @@ def test_a_reading_sums_steps_of_one_name() -> None:
     assert reading.queued == {"a": 3, "b": 4}
     assert reading.busy_s == {"decode": 1.5, "model": 3.0}
     assert reading.workers == {"decode": 2, "model": 4}
+
+
+def test_recent_readings_begin_with_the_newest_that_is_old_enough_and_are_few() -> None:
+    readings = [Reading(0.0)]
+    for tick in range(1, 100):
+        add_recent(readings, Reading(tick / 4), 5.0)
+        assert readings[0].t_s == max(0.0, tick / 4 - 5.0)
+    for tick in range(100, 10_000):
+        add_recent(readings, Reading(tick / 4), float("inf"))
+    assert len(readings) <= MOST_READINGS
+    assert readings[0].t_s == 99 / 4 - 5.0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock._printable import printable
-from penstock._telemetry.progress import duration
+from penstock._telemetry.state import duration
 
 SHOWN = 12
 """Ways to run a model that the table shows; all are in `measurements`."""

@@ -1,71 +1,33 @@
-"""What a run shows while it works: one line on a terminal, plain lines in a log, or JSON lines; on stderr."""
+"""What a run shows while it works: a panel on a terminal or in a notebook, lines in a log, or JSON lines; on stderr."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Literal, Protocol, Self, TextIO, TypeVar
 
-from penstock._printable import printable
-from penstock._telemetry.pace import Mark, add_mark, eta_s, item_cost_s
+from penstock._engine.statistics import PipelineStatistics
+from penstock._telemetry.lines import Lines
+from penstock._telemetry.notebook import Notebook, is_notebook
+from penstock._telemetry.pace import Mark, add_mark, burst_s, eta_s, item_cost_s
+from penstock._telemetry.record import with_memory
+from penstock._telemetry.report import steps_of
+from penstock._telemetry.screen import Diversion, Screen
+from penstock._telemetry.state import State, step_states
+from penstock._telemetry.timeline import Reading, add_recent, reading_of
 
 T = TypeVar("T")
 Mode = Literal["auto", "plain", "json", "quiet"]
-JSON_S = 1.0
-LINE_S, LONGEST_LINE_S = 5.0, 60.0
-STEP_S, LINE_SHARE = 1.0, 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """How far a run is: counts of items, items per second, seconds left (None: not known yet)."""
-
-    done: int
-    failed: int
-    skipped: int
-    total: int | None
-    rate_per_s: float | None
-    eta_s: float | None
-    slowest: str
-
-    @property
-    def remaining(self) -> int | None:
-        """Items that are still to come; None where nobody knows how many there are."""
-        return None if self.total is None else self.total - self.done - self.failed - self.skipped
-
-
-def duration(seconds: float) -> str:
-    """Return `0:35`, `1:02:03` or `2 d 03:04:05`."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days} d {hour:02}:{minute:02}:{second:02}"
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
-
-
-def rate(per_s: float) -> str:
-    """Return `1,234/s`, `7.3/s` or `0.04/s`: never more digits than are known."""
-    digits = 0 if per_s >= 10 else 1 if per_s >= 1 else 2
-    return f"{per_s:,.{digits}f}/s"
-
-
-def numbers(state: State) -> list[str]:
-    """Return the parts of a line, the most important first."""
-    total = "" if state.total is None else f"/{state.total:,}"
-    parts = [f"{state.done:,}{total}"]
-    parts += [] if state.rate_per_s is None else [rate(state.rate_per_s)]
-    parts += [f"{duration(state.eta_s)} left"] if state.eta_s is not None and state.remaining else []
-    parts += [f"{state.failed:,} failed"]
-    parts += [f"{state.skipped:,} skipped"] if state.skipped else []
-    parts += [f"slowest: {printable(state.slowest)}"] if state.slowest else []
-    return parts
+PERIOD_S = 0.25
+"""Between two states that are shown, at least."""
+LATELY_S, LATELY_BURSTS = 5.0, 4
+"""How far back the shares of busy workers look: so many seconds, or waits between items where those are longer."""
+NOTHING = PipelineStatistics()
 
 
 class Display(Protocol):
@@ -84,96 +46,23 @@ class Display(Protocol):
         ...
 
 
-class Lines:
-    """Writes a line now and then, for a log: words, or one JSON object each."""
-
-    def __init__(self, stream: TextIO, clock: Callable[[], float], as_json: bool) -> None:
-        self._stream, self._clock, self._as_json = stream, clock, as_json
-        self._began_s = self._written_s = clock()
-        self._written: State | None = None
-
-    def show(self, state: State) -> None:
-        """Write the state if it is due."""
-        if self._due(state, self._clock()):
-            self._write(state)
-
-    def say(self, text: str) -> None:
-        """Write a line."""
-        self._stream.write((json.dumps({"event": "plan", "text": text}) if self._as_json else printable(text)) + "\n")
-        self._stream.flush()
-
-    def close(self, state: State) -> None:
-        """Write the last state unless it stands there already; the stream is not ours to close."""
-        if state != self._written:
-            self._write(state)
-
-    def _write(self, state: State) -> None:
-        line = json.dumps({"event": "progress", **asdict(state)}) if self._as_json else ", ".join(numbers(state))
-        self._stream.write(line + "\n")
-        self._stream.flush()
-        self._written, self._written_s = state, self._clock()
-
-    def _due(self, state: State, now_s: float) -> bool:
-        waited_s = now_s - self._written_s
-        if self._as_json:
-            return waited_s >= JSON_S
-        # Every 5 s at first, every minute in the end: a log of a day is read, too.
-        pause_s = min(max(LINE_S, (now_s - self._began_s) * LINE_SHARE), LONGEST_LINE_S)
-        before = self._written.done if self._written else 0
-        a_step = state.total is not None and state.done - before >= state.total * LINE_SHARE
-        return waited_s >= pause_s or (a_step and waited_s >= STEP_S)
-
-
-class TerminalLine:
-    """One line that is drawn anew, by rich, without a thread of its own."""
-
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self._rich = Progress(
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[numbers]}", markup=False),
-            console=Console(file=stream),
-            auto_refresh=False,
-            get_time=clock,
-            # What the user's code prints appears above the line; but a stdout that goes to a file must go there.
-            redirect_stdout=sys.stdout.isatty(),
-        )
-        self._task = self._rich.add_task("", total=None, numbers="")
-        self._rich.start()
-
-    def show(self, state: State) -> None:
-        """Draw the line; the caller decides how often."""
-        text = "  ".join(numbers(state))
-        finished = state.done + state.failed + state.skipped
-        self._rich.update(self._task, total=state.total, completed=finished, numbers=text)
-        self._rich.refresh()
-
-    def say(self, text: str) -> None:
-        """Write a line above the one that is drawn."""
-        self._rich.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-
-    def close(self, state: State) -> None:
-        """Draw the line for the last time, leave it where it is, and give the cursor back."""
-        try:
-            self.show(state)
-        finally:
-            self._rich.stop()
-
-
 def display_of(mode: Mode, stream: TextIO, clock: Callable[[], float]) -> Display | None:
-    """Return where to show progress: `auto` is one line on a terminal that can move its cursor, lines elsewhere."""
+    """Return where to show progress: `auto` is a panel where it can be drawn anew in place, and lines elsewhere.
+
+    Those of a run beside another one that has the terminal appear above that one's panel.
+    """
     if mode == "quiet":
         return None
-    moves = stream.isatty() and os.environ.get("TERM") != "dumb"
-    if mode == "auto" and moves and find_spec("rich") is not None:
-        return TerminalLine(stream, clock)
+    if mode == "auto" and find_spec("rich") is not None:
+        if is_notebook():
+            return Notebook()
+        if stream.isatty() and os.environ.get("TERM") != "dumb" and not isinstance(stream, Diversion):
+            return Screen(stream)
     return Lines(stream, clock, as_json=mode == "json")
 
 
 class Progress:
-    """Shows how far a run is. A context manager, used by one thread, which calls `update` a few times a second.
+    """Shows how far a run is. A context manager, used by one thread, which may call `update` as often as it likes.
 
     `total`: items planned, or None (may be set when it becomes known). `already`: how many of them were finished by
     earlier runs, and tell nothing about this one's rate. A stream that breaks ends the showing and never the run:
@@ -193,25 +82,29 @@ class Progress:
         self.error: Exception | None = None
         self._mode, self._stream, self._clock = mode, stream or sys.stderr, clock
         self._already = already
+        self._began_s = clock()
+        self._shown_s = float("-inf")
         self._marks: list[Mark] = []
-        self._state = State(already, 0, 0, total, None, None, "")
+        self._readings = [Reading(0.0)]
+        self._seen = (already, 0, 0, NOTHING)
         self._display: Display | None = None
 
     def __enter__(self) -> Self:
         """Take the terminal; returns itself."""
+        self._began_s = self._clock()
         self._display = display_of(self._mode, self._stream, self._clock)
         return self
 
-    def update(self, done: int, failed: int, skipped: int = 0, slowest: str = "") -> None:
-        """Show these counts of the whole job (earlier runs included) and the name of the slowest stage."""
+    def update(self, done: int, failed: int, skipped: int = 0, statistics: PipelineStatistics = NOTHING) -> None:
+        """Show these counts of the whole job (earlier runs included) and what its pipeline is at, if it is time."""
+        if self._display is None or self.error is not None:
+            return
         now_s = self._clock()
         add_mark(self._marks, now_s, done + failed - self._already)  # what is skipped takes no time
-        cost_s = item_cost_s(self._marks, now_s)
-        state = State(done, failed, skipped, self.total, 1 / cost_s if cost_s else None, None, slowest)
-        left_s = None if state.remaining is None else eta_s(self._marks, state.remaining, now_s)
-        self._state = replace(state, eta_s=left_s)
-        if self._display is not None and self.error is None:
-            self._guarded(self._display.show, self._state)
+        self._seen = done, failed, skipped, statistics
+        if now_s - self._shown_s >= PERIOD_S:
+            self._shown_s = now_s
+            self._guarded(self._display.show, self._state(now_s))
 
     def say(self, text: str) -> None:
         """Show a line of words."""
@@ -222,7 +115,45 @@ class Progress:
         """Show the last state and give the terminal back."""
         display, self._display = self._display, None
         if display is not None:
-            self._guarded(display.close, self._state)
+            self._guarded(display.close, self._last(self._clock()))
+
+    def _state(self, now_s: float) -> State:
+        """Return what the run is at, with what it did lately."""
+        now = self._reading(now_s)
+        bursts_s = LATELY_BURSTS * burst_s(self._marks) if len(self._marks) > 1 else float("inf")
+        add_recent(self._readings, now, max(LATELY_S, bursts_s))
+        cost_s = item_cost_s(self._marks, now_s)
+        state = self._state_since(self._readings[0], now)
+        left_s = None if state.remaining is None else eta_s(self._marks, state.remaining, now_s)
+        return replace(state, rate_per_s=1 / cost_s if cost_s else None, eta_s=left_s)
+
+    def _last(self, now_s: float) -> State:
+        """Return what the whole run did."""
+        state = self._state_since(Reading(0.0), self._reading(now_s))
+        finished = state.done + state.failed - self._already
+        per_s = finished / state.elapsed_s if finished and state.elapsed_s else None
+        return replace(state, rate_per_s=per_s, ended=True)
+
+    def _reading(self, now_s: float) -> Reading:
+        done, failed, _, statistics = self._seen
+        return with_memory(reading_of(now_s - self._began_s, statistics, (done, failed)))
+
+    def _state_since(self, before: Reading, now: Reading) -> State:
+        done, failed, skipped, statistics = self._seen
+        steps = steps_of(statistics)
+        return State(
+            done,
+            failed,
+            skipped,
+            self.total,
+            elapsed_s=now.t_s,
+            slowest=max(steps, key=lambda step: step.busy_s).name if steps else "",
+            steps=step_states(statistics, before, now),
+            in_flight=now.in_flight,
+            window=now.window,
+            rss_bytes=now.rss_bytes,
+            device_bytes=now.device_bytes,
+        )
 
     def _guarded(self, show: Callable[[T], None], shown: T) -> None:
         try:

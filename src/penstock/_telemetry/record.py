@@ -52,13 +52,13 @@ class Record:
         """Take a reading, if one is due, of the pipeline and of how many items are (done, failed)."""
         t_s = self.elapsed_s
         if self._timeline.is_due(t_s):
-            self._timeline.add(_with_memory(reading_of(t_s, statistics, counts)))
+            self._timeline.add(with_memory(reading_of(t_s, statistics, counts)))
 
     def close(
         self, statistics: PipelineStatistics, counts: tuple[int, int], latencies: Sequence[Mapping[str, Any]]
     ) -> None:
         """Take the last reading; `latencies`: of each step, see `penstock._engine.latency`."""
-        self._timeline.close(_with_memory(reading_of(self.elapsed_s, statistics, counts)))
+        self._timeline.close(with_memory(reading_of(self.elapsed_s, statistics, counts)))
         self._latencies = latencies
 
     @property
@@ -97,7 +97,8 @@ class Record:
         return {"version": VERSION, "began": self._began, "ended": ended, "error": said, "folder": os.getcwd()}
 
 
-def _with_memory(reading: Reading) -> Reading:
+def with_memory(reading: Reading) -> Reading:
+    """Return the reading with what this process and torch's devices hold now."""
     return replace(reading, rss_bytes=memory_use(0).resident, device_bytes=device_bytes())
 
 

@@ -74,6 +74,15 @@ class Timeline:
         self.add(reading)
 
 
+def add_recent(readings: list[Reading], reading: Reading, window_s: float) -> None:
+    """Add a reading and forget old ones: the first is then the newest that is `window_s` older, if there is one."""
+    readings.append(reading)
+    while len(readings) > 2 and reading.t_s - readings[1].t_s >= window_s:
+        del readings[0]
+    if len(readings) > MOST_READINGS:
+        del readings[1:-1:2]
+
+
 def samples(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """Return a sample (JSON values) for each reading but the first, with what happened since the one before."""
     return [sample(before, now) for before, now in pairwise(readings)]
