@@ -40,6 +40,9 @@ VALUES = [
     {"a": [1, 2.5, "three"], "b": b"x" * 5000},
     np.arange(10),
     np.arange(300_000, dtype=np.int32).reshape(3, 100_000),
+    np.arange(8_000, dtype=">i4").reshape(2, 4, 1000),
+    np.arange(3_000).astype("M8[s]"),
+    np.full((1, 5000, 1), 1 + 2j, np.complex64),
     np.asfortranarray(np.random.default_rng(0).standard_normal((100, 200))),
     np.random.default_rng(1).standard_normal((100, 200))[::2, ::3],
     np.zeros((0, 3)),
@@ -51,8 +54,10 @@ VALUES = [
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__ + str(getattr(value, "shape", "")))
 def test_a_value_arrives_bit_for_bit(slots: dict[int, Slot], value: Any, copied: bool) -> None:
-    found = sent(slots, [value, value], copied=copied)
-    for arrived in found:
+    found = sent(slots, value, copied=copied)
+    np.testing.assert_array_equal(found, value)
+    assert getattr(found, "dtype", None) == getattr(value, "dtype", None)
+    for arrived in sent(slots, [value, value], copied=copied):
         np.testing.assert_array_equal(arrived, value)
         assert getattr(arrived, "dtype", None) == getattr(value, "dtype", None)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from penstock._contracts import Failure
 from penstock._engine.processes import Apart
-from penstock._engine.slots import MIB, Purse
+from penstock._engine.slots import MIB, TAG_BYTES, Purse
 
 pytestmark = pytest.mark.usefixtures("no_child_left")
 Make = Callable[..., Apart]
@@ -33,6 +35,49 @@ def test_results_that_are_held_are_never_written_over(tasks: Any, apart: Make) -
             assert process.each([("full", 40_000, float(i))])[0][-1] == i
         assert len(process._process._slots) <= most
     assert held == []
+
+
+def test_results_that_another_thread_lets_go_of_were_not_written_over(tasks: Any, apart: Make) -> None:
+    held: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+    wrong: list[int] = []
+
+    def consume() -> None:
+        kept: deque[tuple[int, Any]] = deque()
+        while (found := held.get()) is not None:
+            kept.append(found)
+            if len(kept) > 1 + found[0] % 7:
+                number, array = kept.popleft()
+                wrong.extend([number] * bool((array != number).any()))
+                del array
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    with apart(tasks.do) as process:
+        for i in range(0, 600, 3):
+            for k, array in enumerate(process.each([("in place", 150_000, float(i + k)) for k in range(3)])):
+                held.put((i + k, array))
+            del array
+        assert process._process is not None
+        most = len(process._process._slots)
+    held.put(None)
+    consumer.join()
+    assert wrong == []
+    assert most < 60
+
+
+def test_slots_that_nobody_reads_are_taken_again_without_asking(
+    tasks: Any, apart: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with apart(tasks.do) as process:
+        for n in (5, 5, 0):
+            held = process.each([("in place", 300_000, float(i)) for i in range(n)])
+            del held
+        assert process._process is not None
+        monkeypatch.setattr(process._process, "_grant", lambda nbytes: pytest.fail(f"it asked for {nbytes}"))
+        for i in range(20):
+            held = process.each([("in place", 300_000, float(i + k)) for k in range(4)])
+            assert [set(array) for array in held] == [{float(i + k)} for k in range(4)]
+            del held
 
 
 def test_what_is_returned_as_it_came_is_no_view_of_the_question(tasks: Any, apart: Make) -> None:
@@ -135,4 +180,4 @@ def test_small_slots_are_let_go_when_answers_grow(tasks: Any, apart: Make) -> No
         process.each([("full", 2_000_000, 1.0)])
         assert process._process is not None
         sizes = sorted(slot.nbytes for slot in process._process._slots.values())
-        assert sizes[1:] == [20 * MIB]  # and the one for questions
+        assert sizes[1:] == [20 * MIB - TAG_BYTES]  # and the one for questions

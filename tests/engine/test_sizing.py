@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from penstock._engine.sizing import (
     FIRST_SLICE,
     HORIZON_S,
+    PARCEL_BYTES,
     PARCEL_S,
     SLICE_S,
     Window,
@@ -48,22 +49,29 @@ def test_one_parcel_fits_whatever_its_size_if_nothing_else_is_there() -> None:
     assert not fits(4, 3, 2)
 
 
-@given(costs, st.integers(1, 64), counts, st.integers(1, 64))
+@given(costs, st.integers(1, 64), counts, st.integers(1, 64), st.floats(0.0, 1e9))
 def test_what_enters_is_whole_blocks_and_leaves_parcels_for_every_worker(
-    cost_s: float, block: int, allowed: int, workers: int
+    cost_s: float, block: int, allowed: int, workers: int, item_nbytes: float
 ) -> None:
-    n = admission(cost_s, block, allowed, workers)
+    n = admission(cost_s, block, allowed, workers, item_nbytes)
     assert n >= block
     assert n % block == 0
     assert n == block or n * 2 * workers <= allowed
     assert n == block or n * cost_s <= PARCEL_S * 1.001
+    assert n == block or n * item_nbytes <= PARCEL_BYTES * 1.001
 
 
 def test_cheap_items_travel_together_and_expensive_ones_alone() -> None:
-    assert admission(1e-6, 1, 16_384, 4) == 2048
-    assert admission(0.05, 1, 16_384, 4) == 1
-    assert admission(0.01, 1, 16_384, 4) == 3
-    assert admission(0.0, 8, 16_384, 4) == 8
+    assert admission(1e-6, 1, 16_384, 4, 0.0) == 2048
+    assert admission(0.05, 1, 16_384, 4, 0.0) == 1
+    assert admission(0.01, 1, 16_384, 4, 0.0) == 3
+    assert admission(0.0, 8, 16_384, 4, 0.0) == 8
+
+
+def test_large_items_travel_few_at_a_time() -> None:
+    assert admission(1e-6, 1, 16_384, 4, 10e6) == 3
+    assert admission(1e-6, 1, 16_384, 4, 1e9) == 1
+    assert admission(1e-6, 8, 16_384, 4, 1e9) == 8
 
 
 @given(costs, st.integers(1, 4), counts, counts, st.integers(1, 64))

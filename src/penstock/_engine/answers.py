@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock._engine import messages, wire
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TOLD = 3
-"""Slots that are given up at once: as many fit on a note."""
+"""Slots of which a note can say that they are given up."""
 RESERVE = 8192
 """Bytes of a slot that only failures may use: there must be a place to say that there is no memory."""
 
@@ -27,7 +26,7 @@ class NoMemory(ItemError):
 
 
 class Answers:
-    """The answers of one process. The parent gives the slots, and gives one again when nobody reads it any more."""
+    """The answers of one process. The parent offers slots, and each again when nobody reads it any more."""
 
     def __init__(self, connection: socket.socket, leases: Leases, slots: dict[int, Slot]) -> None:
         """Begin without a slot."""
@@ -37,9 +36,7 @@ class Answers:
         self._number = -1
         self._offset = 0
         self._retired: list[int] = []
-        """Slots that the parent must not give again."""
-        self._spare: list[int] = []
-        """Further slots that were given for this request."""
+        """Slots that the parent need not offer again."""
 
     def begin(self, number: int) -> None:
         """Begin with a request: answers go into a slot from its beginning, or, -1, where the last one ended."""
@@ -49,15 +46,9 @@ class Answers:
             self._retired.append(number)
             self._number = -1
 
-    def take(self, numbers: Sequence[int]) -> None:
-        """Take further slots for a request; what is left of them when it is done is the parent's again."""
-        given = [number for number in numbers if number >= 0]
-        self._spare.extend(number for number in given if number in self._slots)
-        self._retired.extend(number for number in given if number not in self._slots)
-
-    def end(self) -> int:
-        """End a request; return the slot that was written into last, -1: none."""
-        self._spare.clear()
+    @property
+    def last(self) -> int:
+        """The slot that was written into last, which stays with this side; -1: none."""
         return self._number
 
     def _switch(self, number: int) -> None:
@@ -97,15 +88,15 @@ class Answers:
         return None if offset is None else messages.place_of(self._number, offset)
 
     def _more(self, nbytes: int) -> None:
-        """Ask for another slot, with room for `nbytes`."""
+        """Take another slot, with room for `nbytes`; ask for one where none is offered."""
         self._leases.enter(WAITING)
         before, self._number = (self._number, self._offset), -1
         try:
             while self._number < 0:
-                fitting = [number for number in self._spare if self._slots[number].nbytes >= nbytes]
-                if fitting:
-                    self._spare.remove(fitting[0])
-                    self._switch(fitting[0])
+                offered = (n for n, slot in self._slots.items() if slot.nbytes >= nbytes and slot.take())
+                number = next(offered, -1)
+                if number >= 0:
+                    self._switch(number)
                 else:
                     self._ask(nbytes)
         except NoMemory:
@@ -115,7 +106,7 @@ class Answers:
             self._leases.enter(ANSWERING)
 
     def _ask(self, nbytes: int) -> None:
-        """Take what the parent gives. Raises NoMemory where that is nothing."""
+        """Wait until the parent offers one. Raises NoMemory where it has none."""
         told = [*self._retired[:TOLD], -1, -1, -1][:TOLD]
         wire.send(self._connection, Note(wire.NEED, nbytes, *told))
         del self._retired[:TOLD]
@@ -128,7 +119,6 @@ class Answers:
                     "less at once, or let go of earlier results."
                 )
             if note.kind == wire.GRANT:
-                self.take(note[1:])
                 if unmapped:
                     raise NoMemory(unmapped)
                 return
@@ -142,5 +132,6 @@ class Answers:
         try:
             self._slots[note.a] = Slot(descriptor, note.b)
         except OSError as error:
+            self._retired.append(note.a)
             return f"{note.b:,} bytes for its answer cannot be mapped: {error.strerror}."
         return ""

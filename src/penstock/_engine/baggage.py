@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from penstock._engine import messages
-from penstock._engine.slots import Array, Purse, Slot, aligned
+from penstock._engine.slots import TAG_BYTES, Array, Purse, Slot, aligned
 from penstock.errors import UsageError
 
 LEAST_BYTES = 1 << 16
@@ -25,7 +25,7 @@ class Baggage:
     def __init__(self, name: str, data: bytes, buffers: list[Array], purse: Purse) -> None:
         """Copy them there. Raises UsageError, which names the stage, where there is not as much memory."""
         parts = [np.frombuffer(data, np.uint8), *buffers]
-        nbytes = max(1, sum(aligned(part.nbytes) for part in parts))
+        nbytes = sum(aligned(part.nbytes) for part in parts) + TAG_BYTES
         made = Slot.made(nbytes, purse)
         if made is None:
             raise UsageError(

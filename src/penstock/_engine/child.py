@@ -136,8 +136,6 @@ class Child:
             note, descriptor = received
             if note.kind == wire.SLOT and descriptor is not None:
                 self._map(note, descriptor)
-            elif note.kind == wire.GRANT:
-                self._answers.take(note[1:])
             elif note.kind == wire.DROP:
                 if (slot := self._slots.pop(note.a, None)) is not None:
                     slot.close()
@@ -168,7 +166,7 @@ class Child:
     def _fault(self, request: int, failed: messages.Failed) -> None:
         """Say why a request cannot be carried out."""
         self._answers.put(failed, request)
-        wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.end()))
+        wire.send(self._connection, Note(wire.FAULT, request, 0, self._answers.last))
 
     def _work(self, fn: Callable[..., Any], note: Note) -> None:
         """Carry out one request: note.a its number, note.b the slot it lies in, note.c where answers go."""
@@ -198,7 +196,7 @@ class Child:
         if kept:
             self._slots.pop(slot).close()
         self._leases.enter(IDLE)
-        wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.end()))
+        wire.send(self._connection, Note(wire.DONE, request, int(kept), self._answers.last))
 
     def _one(self, index: int, request: int, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Do one value, and put down what came of it."""

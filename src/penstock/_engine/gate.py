@@ -87,7 +87,7 @@ class Gate:
 
     def _parcel_size(self, allowed: int) -> int:
         cost = max(self._pipeline.cost_s(), self.source_cost_s)
-        return admission(cost, self._pipeline.block, allowed, self._pipeline.worker_count)
+        return admission(cost, self._pipeline.block, allowed, self._pipeline.worker_count, self._item_nbytes)
 
     def admit(self, flow: Flow | Inlet, chunk: Chunk, nbytes: int) -> None:
         """Let the items of `chunk`, which hold `nbytes`, enter on behalf of `flow`."""

@@ -25,6 +25,10 @@ IN_BAND = 2048
 _HEAD = struct.Struct("<3q")
 _PLACE = struct.Struct("<2q")
 _OFFSET_BITS = 40
+_PICKLE = 0x80
+"""The first byte of a pickle."""
+_NUMBERS = "?bBhHiIlLqQefdgFDG"
+"""Type codes of numpy's own numbers."""
 
 
 def place_of(slot: int, offset: int) -> int:
@@ -48,7 +52,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A value ready to be written: a pickle, and the arrays that go beside it."""
+    """A value ready to be written: a pickle and the arrays that go beside it, or what one array is and its bytes."""
 
     data: bytes
     buffers: list[Array]
@@ -69,6 +73,8 @@ def pack(value: Any, located: Callable[[Array], int | None] | None = None) -> Pa
 
     `located(array)`: where an array lies in a slot already, if it does.
     """
+    if type(value) is np.ndarray and value.nbytes >= IN_BAND and _plain(value):
+        return _packed_array(value, located)
     found: list[pickle.PickleBuffer] = []
 
     def in_band(buffer: pickle.PickleBuffer) -> bool:
@@ -83,6 +89,24 @@ def pack(value: Any, located: Callable[[Array], int | None] | None = None) -> Pa
     buffers = [np.frombuffer(buffer.raw(), np.uint8) for buffer in found]
     places = [None if located is None else located(buffer) for buffer in buffers]
     return Packed(data, buffers, places)
+
+
+def _plain(array: Array) -> bool:
+    """Tell whether an array is known by its bytes, shape and type code: to pickle it costs four times as much."""
+    flags, dtype = array.flags, array.dtype
+    return flags.c_contiguous and flags.writeable and dtype.char in _NUMBERS and dtype is np.dtype(dtype.char)
+
+
+def _packed_array(array: Array, located: Callable[[Array], int | None] | None) -> Packed:
+    data = array.dtype.char.encode() + struct.pack(f"<{array.ndim}q", *array.shape)
+    buffer = array.reshape(-1).view(np.uint8)
+    return Packed(data, [buffer], [None if located is None else located(buffer)])
+
+
+def _array(data: bytes | memoryview, buffer: Any) -> Array:
+    """Return what `_packed_array` was given."""
+    flat = np.frombuffer(buffer, chr(data[0])) if type(buffer) is bytearray else buffer.view(chr(data[0]))
+    return flat.reshape(struct.unpack(f"<{len(data) // 8}q", data[1:]))
 
 
 def _dumped(value: Any, in_band: Callable[[pickle.PickleBuffer], bool]) -> bytes:
@@ -138,7 +162,8 @@ def read(
         lease = slots[number].lend(start, nbytes)
         buffers.append(bytearray(lease) if copied else lease)
     at = offset + _HEAD.size + _PLACE.size * count
-    return loads(view[at : at + length], find_main, buffers)
+    data = view[at : at + length]
+    return loads(data, find_main, buffers) if data[0] == _PICKLE else _array(data, buffers[0])
 
 
 def dumps(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from penstock._engine.baggage import Baggage
 from penstock._engine.leases import IDLE, PHASES
 from penstock._engine.messages import Failed, Packed
 from penstock._engine.program import READING, Program
-from penstock._engine.slots import MIB, Purse, Slot, roomy
+from penstock._engine.slots import MIB, TAG_BYTES, Purse, Slot, roomy
 from penstock._engine.spawning import GRACE_S, Spawned
 from penstock._engine.vigil import Vigil
 from penstock._engine.wire import Note
@@ -24,8 +24,6 @@ START_S = 300.0
 RECHECK_S = 0.1
 """Longest wait before looking whether the process lives and is still wanted."""
 SILENT = "it does not tell: it is stopped, or busy in native code"
-GRANTED = 4
-"""Slots that fit on a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +82,6 @@ class Process:
         self._purse = purse
         self._slots: dict[int, Slot] = {}
         self._numbers = self._request = 0
-        self._spread = 0
-        """Slots that the last answers lay in."""
-        self._busy: set[int] = set()
-        """Slots that hold answers of the request in hand."""
         try:
             self._child = Spawned(environment)
         except OSError as error:
@@ -107,7 +101,8 @@ class Process:
         if isinstance(data, bytes):
             return messages.pack((Program.this(), data, []))
         number, self._numbers = self._numbers, self._numbers + 1
-        wire.send(self._child.connection, Note(wire.SLOT, number, data.slot.nbytes, 1), data.descriptor)
+        nbytes = data.slot.nbytes + TAG_BYTES
+        wire.send(self._child.connection, Note(wire.SLOT, number, nbytes, 1), data.descriptor)
         first, *others = data.parts()
         return messages.pack((Program.this(), first, others), data.located(number))
 
@@ -226,7 +221,7 @@ class Process:
                 self._drop(number)
 
     def _free(self, number: int) -> bool:
-        return number not in (self._questions, self._current, *self._busy) and not self._slots[number].lent
+        return number not in (self._questions, self._current) and not self._slots[number].lent
 
     def _retire(self, numbers: Sequence[int]) -> None:
         """Let go of slots that the child cannot use any more; what was answered in them stays with who has it."""
@@ -235,35 +230,35 @@ class Process:
                 self._slots.pop(number).close()
 
     def _grant(self, nbytes: int) -> None:
-        """Give the child slots to write answers into, with room for `nbytes`."""
-        given = self._fitting(nbytes)[:GRANTED]
+        """See to it that the child, which waits, finds a slot with room for `nbytes` among those offered."""
         try:
-            self._give(given or [self._shared(roomy(nbytes))])
+            if not any(self._slots[number].offer() for number in self._answering() if self._fits(number, nbytes)):
+                self._offer([self._shared(roomy(nbytes))])
         except NoMemory:
             wire.send(self._child.connection, Note(wire.REFUSE, self._purse.used_bytes, self._purse.limit_bytes))
+        else:
+            wire.send(self._child.connection, Note(wire.GRANT))
 
-    def _grant_ahead(self) -> None:
-        """Give the child as many slots as its last answers lay in: asking for them takes longer than filling one."""
-        current = self._slots.get(self._current)
-        ahead = self._fitting(current.nbytes)[: self._spread - 1] if current is not None else []
-        for i in range(0, len(ahead), GRANTED):
-            self._give(ahead[i : i + GRANTED])
+    def _fits(self, number: int, nbytes: int) -> bool:
+        return self._slots[number].nbytes >= nbytes
 
-    def _fitting(self, nbytes: int) -> list[int]:
-        return [number for number, slot in self._slots.items() if slot.nbytes >= nbytes and self._free(number)]
+    def _answering(self) -> list[int]:
+        """Return the slots that answers may be written into, but for the one that the last answer lies in."""
+        return [number for number in self._slots if number not in (self._questions, self._current)]
 
-    def _give(self, numbers: list[int]) -> None:
-        self._busy.update(numbers)
-        wire.send(self._child.connection, Note(wire.GRANT, *numbers, *[-1] * (GRANTED - len(numbers))))
+    def _offer(self, numbers: Sequence[int]) -> None:
+        """Let the child have slots that it does not write into now, each as soon as nobody reads what lies there."""
+        for number in numbers:
+            self._slots[number].reclaim()
+            self._slots[number].offer()
 
     # ---- the conversation
 
     def _ask(self, slot: int) -> None:
         """Tell the child to begin. It writes over earlier answers where nobody reads them any more."""
         fresh = self._current in self._slots and not self._slots[self._current].lent
-        self._busy = {self._current}
         self._trim()
-        self._grant_ahead()
+        self._offer(self._answering())
         wire.send(self._child.connection, Note(wire.WORK, self._request, slot, self._current if fresh else -1))
 
     def _await(self, patience: Patience) -> Ended | None:
@@ -328,7 +323,6 @@ class Process:
         """Return the answers that are there: views of slots, or copies where memory is short."""
         copied = self._purse.tight
         places = self._child.leases.answers(self._request)
-        self._spread = len({messages.slot_and_offset(place)[0] for place in places})
         return [self._answer(place, copied) for place in places]
 
     def _answer(self, place: int, copied: bool) -> Any:

@@ -23,6 +23,9 @@ from penstock._devices import memory_available, memory_budget
 from penstock._engine.room import ALIGN
 
 MIB = 1 << 20
+TAG_BYTES = ALIGN
+"""The end of a slot, where both sides say whose it is: a line of the cache of its own."""
+_OFFERED, _TAKEN = range(2)
 SHARE = 2
 """Slots may take one part in so many of the memory that this process may use."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -78,6 +81,10 @@ class Slot:
     """A stretch of shared memory, mapped here; `lend` gives arrays over it.
 
     The memory goes back to the system when it is closed and the last array over it is gone, whichever comes last.
+
+    Whose it is to write into, two numbers in it tell, each written by one side. The one that reads it numbers its
+    offers, of which each may be taken once; so one that is written late, by whichever thread let go of the last
+    array, offers nothing that was taken meanwhile.
     """
 
     def __init__(self, descriptor: int, nbytes: int, *, private: bool = False) -> None:
@@ -86,15 +93,15 @@ class Slot:
             self.address = _mapped(descriptor, nbytes, private)
         finally:
             os.close(descriptor)
-        self.nbytes = nbytes
+        self.nbytes = nbytes - TAG_BYTES
         self._memory: Any = (ctypes.c_ubyte * nbytes).from_address(self.address)
         weakref.finalize(self._memory, _unmap, self.address, nbytes).atexit = False
-        self.view = memoryview(self._memory).cast("B")
-        self._leases: dict[int, weakref.ref[Array]] = {}
+        self.view = memoryview(self._memory).cast("B")[: self.nbytes]
+        self._lent = _Lent(memoryview(self._memory).cast("B")[self.nbytes :].cast("q"))
 
     @classmethod
     def made(cls, nbytes: int, purse: Purse) -> tuple[Slot, int] | None:
-        """Return a slot with a descriptor of it for another process; None where the memory is not there.
+        """Return a slot of `nbytes`, its tag among them, with a descriptor of it; None where the memory is not there.
 
         The caller closes the descriptor. What the slot takes of `purse` is given back when its memory is.
         """
@@ -115,33 +122,77 @@ class Slot:
 
     def __repr__(self) -> str:
         """Show size and leases."""
-        return f"<Slot of {self.nbytes:,} bytes, {len(self._leases)} leases>"
+        return f"<Slot of {self.nbytes:,} bytes, {len(self._lent.leases)} leases>"
 
     @property
     def lent(self) -> bool:
         """Whether an array over it is still held by anybody."""
-        return bool(self._leases)
+        return bool(self._lent.leases)
 
     def lend(self, start: int, nbytes: int) -> Array:
         """Return bytes of it as a writable array; the slot is lent until this one and every view of it are gone."""
         array: Array = np.ndarray((nbytes,), np.uint8, self._memory, start)
-        leases = self._leases
-        lease = weakref.ref(array, lambda gone: leases.pop(id(gone), None))
-        leases[id(lease)] = lease
+        lease = weakref.ref(array, self._lent.ended)
+        self._lent.leases[id(lease)] = lease
         return array
+
+    def reclaim(self) -> None:
+        """Take it back from the other side, which writes into nothing just now: what it had taken is to be offered."""
+        if self.taken:
+            self._lent.ticket += 1
+
+    @property
+    def taken(self) -> bool:
+        """Whether the other side has it."""
+        return bool(self._lent.tag[_TAKEN] == self._lent.ticket)
+
+    def offer(self) -> bool:
+        """Offer it to the other side, unless that has it, or somebody here reads it: then when nobody does any more."""
+        if self.taken or self.lent:
+            return False
+        self._lent.tag[_OFFERED] = self._lent.ticket
+        return True
+
+    def take(self) -> bool:
+        """Take it from the other side, where that offers it."""
+        tag = self._lent.tag
+        if tag[_OFFERED] <= tag[_TAKEN]:
+            return False
+        tag[_TAKEN] = tag[_OFFERED]
+        return True
 
     def offset_of(self, array: Array) -> int | None:
         """Return where in it the bytes of `array` begin; None where they lie elsewhere."""
-        offset = int(array.__array_interface__["data"][0]) - self.address
+        offset = array.ctypes.data - self.address
         return offset if offset >= 0 and offset + array.nbytes <= self.nbytes else None
 
     def close(self) -> None:
         """Let go of the memory; idempotent. Arrays over it stay as they are."""
         self.view.release()
         self._memory = _NOTHING
+        self._lent = _Lent(_NO_TAG)
+
+
+class _Lent:
+    """The leases on a slot, and what is written when the last one ends. It holds the memory, but not the slot."""
+
+    def __init__(self, tag: memoryview) -> None:
+        """Begin without leases; nothing is offered on this side."""
+        self.tag = tag
+        self.leases: dict[int, weakref.ref[Array]] = {}
+        self.ticket = 0
+        """Number of the last offer, made or to be made; 0: this side offers nothing."""
+
+    def ended(self, lease: weakref.ref[Array]) -> None:
+        """Note that the array of a lease is gone; any thread may come here at any time, so without a lock."""
+        ticket = self.ticket  # read before the look at the leases: a later offer is none for which they were looked at
+        self.leases.pop(id(lease), None)
+        if ticket and not self.leases:
+            self.tag[_OFFERED] = ticket
 
 
 _NOTHING = (ctypes.c_ubyte * 0)()
+_NO_TAG = memoryview(bytearray(2 * 8)).cast("q")
 
 
 @cache
@@ -199,4 +250,4 @@ def aligned(offset: int) -> int:
 
 def roomy(nbytes: int) -> int:
     """Return the size of a slot for `nbytes`: a quarter more, as the next one may be larger; whole MiB."""
-    return max(MIB, -(-(nbytes + nbytes // 4) // MIB) * MIB)
+    return max(MIB, -(-(nbytes + nbytes // 4 + TAG_BYTES) // MIB) * MIB)

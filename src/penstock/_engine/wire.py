@@ -9,7 +9,7 @@ from typing import NamedTuple
 _FORM = struct.Struct("<5q")
 START, WORK, SLOT, DROP, GRANT, REFUSE, READY, FAULT, DONE, NEED = range(10)
 """From the parent: begin with what lies in a slot; work on it; here is a slot (with its descriptor; for you alone where
-a third number is given); forget one; write your answers there; there is no more memory. From the child: I am ready; I
+a third number is given); forget one; one is offered to you; there is no more memory. From the child: I am ready; I
 cannot do this, and why; done; I need so many bytes. While a child is at work nothing but the answer to its NEED is
 sent to it."""
 
