@@ -63,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> tupl
     arguments = ["run", str(photos), "--model", str(model), "--preset", "inception", "--labels", str(labels)]
     arguments += ["--out", str(out), "--runtime", "onnxruntime", "--batch", "1", "--top-k", "2", "--json"]
     process = subprocess.run(
-        [sys.executable, "-m", "penstock._cli", *arguments], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-m", "penstock", *arguments], capture_output=True, text=True, timeout=50, check=False
     )
     assert process.returncode == 1, process.stderr
     report = json.loads(process.stdout)
@@ -96,7 +96,7 @@ def test_paths_on_stdin(results: tuple[Path, Path], shared_data: Path, tmp_path:
     photos = results[0]
     model = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx"
     out = tmp_path / "o.jsonl"
-    command = [sys.executable, "-m", "penstock._cli", "run", "-", "--model", str(model), "--preset", "inception"]
+    command = [sys.executable, "-m", "penstock", "run", "-", "--model", str(model), "--preset", "inception"]
     command += ["--out", str(out), "--runtime", "onnxruntime", "--quiet"]
     names = os.linesep.join(str(photos / f"{i}.jpg") for i in range(3))
     process = subprocess.run(command, input=names, capture_output=True, text=True, timeout=50, check=False)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 import penstock
 from penstock._engine.flow import Flow
 from penstock._job import Job
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_a_kill_costs_at_most_one_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +58,20 @@ def test_the_last_word_of_progress_has_what_was_committed_last(
     assert (last["done"], last["ended"], last["in_flight"]) == (3, True, 0)
     assert [step["name"] for step in last["steps"]] == ["model", "write"]
     assert all(step["cost_s"] > 0 for step in last["steps"])
+
+
+def test_a_run_that_is_to_stop_says_so_and_what_it_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def predict(batch: list[int]) -> list[int]:
+        if 40 in batch:
+            signal.raise_signal(signal.SIGINT)
+            told.wait(0.7)  # longer than a finished item waits for its commit
+        return batch
+
+    told = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        penstock.run(range(100_000), predict, out=tmp_path / "o.jsonl", batch=1, progress="plain")
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Stopping: the ")]
+    assert len(said) == 1
+    assert said[0].endswith("items in flight are finished first. Once more (Ctrl-C) stops at once.")

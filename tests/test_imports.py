@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_demo",),
     ("_commands",),
     ("_cli",),
+    ("__main__",),
 )
 LAYER_OF = {unit: height for height, units in enumerate(LAYERS) for unit in units}
 

@@ -177,7 +177,7 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     with pytest.raises(errors.StageError):
         penstock.run(range(2000), bad, out=out, batch=1, max_failures=1900)
     assert len((job_folder(out) / "failures.jsonl").read_text().splitlines()) > 1000
-    command = [sys.executable, "-m", "penstock._cli", "failures", str(out)]
+    command = [sys.executable, "-m", "penstock", "failures", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["type"] == "ValueError"

@@ -133,7 +133,7 @@ def penstock_command(folder: Path, *arguments: str) -> subprocess.CompletedProce
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(
         # As the installed command does it: what the command line imports is not found in the folder by itself.
-        [sys.executable, "-P", "-m", "penstock._cli", *arguments],
+        [sys.executable, "-P", "-m", "penstock", *arguments],
         capture_output=True,
         text=True,
         timeout=50,

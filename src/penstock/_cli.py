@@ -233,7 +233,3 @@ def _printable(text: object) -> str:
     from penstock._printable import printable
 
     return printable(str(text), keep="\n")
-
-
-if __name__ == "__main__":
-    sys.exit(entry())

@@ -78,6 +78,7 @@ class Drive:
         self._record = Record(job.folder)
         self._grace = Grace(time.monotonic)
         self._source = Silence(time.monotonic)
+        self._stopping = False
         self._stuck: set[int] = set()
         """Positions that came out as stuck."""
 
@@ -136,11 +137,13 @@ class Drive:
                 progress.update(self.tally.done, self.tally.failed, 0, statistics)
                 self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
+            if self._is_to_stop(flow, progress):
+                if self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
+                    self._leave(pipeline, flow)
+                    return
+                continue
             for line in climber.look(self.tally.done + self.tally.failed):
                 progress.say(line)
-            if self._is_to_stop(flow) and self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):
-                self._leave(pipeline, flow)
-                return
             self._note_source(flow)
 
     def _note_state(self, statistics: PipelineStatistics) -> None:
@@ -178,7 +181,7 @@ class Drive:
             if isinstance(item, Item) and item.note:
                 self.tally.notes[item.note] = self.tally.notes.get(item.note, 0) + 1
 
-    def _is_to_stop(self, flow: Flow) -> bool:
+    def _is_to_stop(self, flow: Flow, progress: Progress) -> bool:
         """Admit nothing more, and let what is in flight come out, if a signal came or the failure budget is spent."""
         tally = self.tally
         if tally.stopped is None:
@@ -187,6 +190,10 @@ class Drive:
             tally.stopped = self._orders.budget.spent(failed, done, self._orders.planned)
         if tally.stopped is None and self.interrupts.signal is None:
             return False
+        if not self._stopping:
+            self._stopping = True
+            left = f"{flow.statistics().in_flight:,}"
+            progress.say(f"Stopping: the {left} items in flight are finished first. Once more (Ctrl-C) stops at once.")
         flow.drain()
         return True
 

@@ -36,7 +36,7 @@ labels = {labels}
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "penstock._cli", *map(str, arguments)]
+    line = [sys.executable, "-m", "penstock", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, timeout=55, check=False)
 
 
