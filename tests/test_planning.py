@@ -60,6 +60,7 @@ def test_a_plan_of_photos(model: str, photos: str, short: Path) -> None:
     assert made.items == len(list(Path(photos).glob("*.jpg")))
     assert [tried["verdict"] for tried in made.measurements].count("chosen") == 1
     assert made.unmeasured == []
+    assert made.kept
     assert list(short.iterdir()) == []  # what it wrote is gone
 
 
@@ -110,7 +111,7 @@ def test_several_models_are_run_together(model: str, photos: str) -> None:
     assert made.limit_per_s == limit_of(made.ceilings)
     assert made.expected_per_s is not None
     assert {tried["model"] for tried in made.measurements} == {"a", "b"}
-    assert len(made.memory) == 2
+    assert (len(made.memory), made.kept) == (2, True)
 
 
 def test_models_with_inputs_of_their_own(model: str, photos: str) -> None:
@@ -138,6 +139,7 @@ def test_a_model_that_one_thread_calls(photos: str, nets: Any, monkeypatch: pyte
     assert made.ceilings["model"] == chosen["items_per_s"]
     assert {"decode", "preprocess", "postprocess", "write"} <= made.ceilings.keys()
     assert (made.timed, made.unmeasured) == (["model"], [])
+    assert not made.kept  # whether threads may share it is found out anew by each run
     assert made.limit_per_s == limit_of(made.ceilings)
     assert made.expected_per_s is not None
 

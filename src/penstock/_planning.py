@@ -116,6 +116,7 @@ def _measured(parts: Sequence[Part], tried: Sequence[Trial], recipe: AnyRecipe, 
         memory=[str(one) for one in ready.memory],
         agreement=ready.agreement,
         unmeasured=unmeasured,
+        kept=ready.kept,
         timed=[name for name in rates if name not in measured],
     )
 

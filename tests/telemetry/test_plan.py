@@ -22,6 +22,7 @@ PLAN = Plan(
     measurements=[REFUSED, CHOSEN],
     memory=["memory: 4 MB"],
     agreement="argmax equal on 100.0%",
+    kept=True,
     seconds=9.04,
 )
 
@@ -44,11 +45,22 @@ def test_the_table() -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    plan = replace(PLAN, limit_per_s=None, expected_per_s=None, unmeasured=["fetch"], measurements=[], agreement=None)
+    plan = replace(
+        PLAN, limit_per_s=None, expected_per_s=None, unmeasured=["fetch"], measurements=[], agreement=None, kept=False
+    )
     text = str(plan)
     assert "fetch" in text
     assert "not measured alone" in text
     assert not any(word in text for word in ("limit", "expected", "about", "begins with", "ways to run"))
+
+
+def test_the_sum_has_what_counts() -> None:
+    text = str(replace(PLAN, ceilings={**PLAN.ceilings, "fork": 1e6, "join": 1e6}))
+    assert "1 / (1/2,000 + 1/250 + 2 that take next to nothing)" in text
+
+
+def test_a_choice_that_is_not_kept() -> None:
+    assert str(replace(PLAN, kept=False)).endswith("measured in 9.0 s; a run measures and chooses anew")
 
 
 def test_a_model_that_was_not_run_again() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock._printable import printable
+from penstock._telemetry import progress as module
 from penstock._telemetry.progress import Mode, Progress, duration, rate
 
 
@@ -287,3 +288,18 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("per_s", "text"), [(1234.4, "1,234/s"), (7.31, "7.3/s"), (0.04, "0.04/s")])
 def test_rates(per_s: float, text: str) -> None:
     assert rate(per_s) == text
+
+
+def test_it_looks_at_the_marks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that commits hundreds of times a second pays for ten looks; the last state is exact all the same."""
+    looks: list[float] = []
+    monkeypatch.setattr(module, "item_cost_s", lambda marks, now_s: looks.append(now_s))
+    clock, stream = Clock(), io.StringIO()
+    with Progress(5000, "json", stream=stream, clock=clock) as progress:
+        for done in range(1, 1001):
+            clock.now_s += 0.002
+            progress.update(done, 0, slowest="model")
+        assert 19 <= len(looks) <= 21
+        progress.update(1001, 1)
+    last = json.loads(stream.getvalue().splitlines()[-1])
+    assert (last["done"], last["failed"]) == (1001, 1)

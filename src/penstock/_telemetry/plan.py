@@ -12,6 +12,8 @@ from penstock._telemetry.progress import duration
 
 SHOWN, LEAST_SHOWN = 12, 4
 """Ways to run the models that the table shows, in all and of each of several; all are in `measurements`."""
+SMALL = 0.002
+"""The share of an item's time below which a step's term is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Plan:
     could do at best, None where a step was not measured. `expected_per_s`: what a run of them did for a moment; None
     where it calls functions of yours, which see each item once. `stages`: workers by stage. `choices`, `measurements`:
     of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run alone. `timed`:
-    models whose ceilings are from the time when they were chosen. `seconds`: what it took.
+    models whose ceilings are from the time when they were chosen. `kept`: the run takes these choices. `seconds`: what
+    it took.
     """
 
     items: int | None
@@ -39,6 +42,7 @@ class Plan:
     agreement: str | None = None
     unmeasured: Sequence[str] = field(default_factory=tuple)
     timed: Sequence[str] = field(default_factory=tuple)
+    kept: bool = False
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,12 +78,18 @@ class Plan:
 
     def _sums(self) -> Iterator[tuple[str, str, str]]:
         if self.limit_per_s is not None:
-            terms = " + ".join(f"1/{_rate(rate)}" for rate in self.ceilings.values())
-            yield "limit", _rate(self.limit_per_s), f"1 / ({terms})"
+            yield "limit", _rate(self.limit_per_s), f"1 / ({self._terms(self.limit_per_s)})"
         if self.expected_per_s is not None:
             share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
             workers = ", ".join(f"{name} x {n}" for name, n in self.stages.items())
             yield "expected", _rate(self.expected_per_s), f"{share}a short run, {workers}"
+
+    def _terms(self, limit_per_s: float) -> str:
+        """Return the sum that the limit is made of; steps that take next to nothing of it by their number."""
+        large = [rate for rate in self.ceilings.values() if limit_per_s >= SMALL * rate]
+        terms = [f"1/{_rate(rate)}" for rate in large]
+        small = len(self.ceilings) - len(large)
+        return " + ".join([*terms, f"{small} that take next to nothing"] if small else terms)
 
     def _words(self) -> Iterator[str]:
         if self.agreement is not None:
@@ -87,8 +97,13 @@ class Plan:
         yield from self.memory
         if self.items is not None and self.expected_per_s:
             yield f"{self.items:,} items: about {duration(self.items / self.expected_per_s)}"
-        kept = "; a run of this model on this machine begins with what was chosen here" if self.agreement else ""
-        yield f"measured in {self.seconds:.1f} s{kept}"
+        yield f"measured in {self.seconds:.1f} s{self._next()}"
+
+    def _next(self) -> str:
+        """Return what the next run does with what was chosen."""
+        if self.kept:
+            return "; a run of this model on this machine begins with what was chosen here"
+        return "; a run measures and chooses anew" if self.agreement else ""
 
 
 def _rank(tried: Mapping[str, Any]) -> tuple[bool, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -20,6 +21,8 @@ Mode = Literal["auto", "plain", "json", "quiet"]
 JSON_S = 1.0
 LINE_S, LONGEST_LINE_S = 5.0, 60.0
 STEP_S, LINE_SHARE = 1.0, 0.05
+LOOK_S = 0.1
+"""Between two looks at what the marks tell: it takes as long as 100 items of a cheap stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,8 @@ class Progress:
         self._mode, self._stream, self._clock = mode, stream or sys.stderr, clock
         self._already = already
         self._marks: list[Mark] = []
+        self._counts = (already, 0, 0, "")
+        self._updated_s, self._looked_s = clock(), -math.inf
         self._state = State(already, 0, 0, total, None, None, "")
         self._display: Display | None = None
 
@@ -203,15 +208,24 @@ class Progress:
         return self
 
     def update(self, done: int, failed: int, skipped: int = 0, slowest: str = "") -> None:
-        """Show these counts of the whole job (earlier runs included) and the name of the slowest stage."""
-        now_s = self._clock()
+        """Show these counts of the whole job (earlier runs included) and the slowest stage's name, a while apart."""
+        now_s = self._updated_s = self._clock()
         add_mark(self._marks, now_s, done + failed - self._already)  # what is skipped takes no time
+        self._counts = (done, failed, skipped, slowest)
+        if now_s - self._looked_s < LOOK_S:
+            return
+        self._look()
+        if self._display is not None and self.error is None:
+            self._guarded(self._display.show, self._state)
+
+    def _look(self) -> None:
+        """Work out the state as of the last update."""
+        done, failed, skipped, slowest = self._counts
+        now_s = self._looked_s = self._updated_s
         cost_s = item_cost_s(self._marks, now_s)
         state = State(done, failed, skipped, self.total, 1 / cost_s if cost_s else None, None, slowest)
         left_s = None if state.remaining is None else eta_s(self._marks, state.remaining, now_s)
         self._state = replace(state, eta_s=left_s)
-        if self._display is not None and self.error is None:
-            self._guarded(self._display.show, self._state)
 
     def say(self, text: str) -> None:
         """Show a line of words."""
@@ -222,6 +236,7 @@ class Progress:
         """Show the last state and give the terminal back."""
         display, self._display = self._display, None
         if display is not None:
+            self._look()
             self._guarded(display.close, self._state)
 
     def _guarded(self, show: Callable[[T], None], shown: T) -> None:
