@@ -18,7 +18,7 @@ from _rivals_overhead import BY_HAND, ENTRIES, ITEMS_SHARE, SLEEPERS, SLEEPING, 
 
 SCRIPT = Path(__file__).resolve()
 TELEMETRY = "telemetry"
-TELEMETRY_ITEMS, TELEMETRY_ROUNDS = 1_000_000, 30
+TELEMETRY_ITEMS, TELEMETRY_ROUNDS = 1_000_000, 60
 """A run of so many items takes a reading and writes its record now and then, as long ones do."""
 
 
