@@ -25,7 +25,7 @@ help:
 	@echo "make check   format, lint, types, and the rules of the house"
 	@echo "make format  put the format right"
 	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
-	@echo "make bench   every benchmark with its rivals: about two hours, on a machine that does nothing else"
+	@echo "make bench   every benchmark with its rivals: about three hours, on a machine that does nothing else"
 	@echo "make clean   remove everything these commands made, .venv included"
 
 demo: $(FOR_DEMO)
@@ -57,7 +57,7 @@ docs: $(FOR_DOCS)
 	@echo "python3 -m http.server --directory build/site    shows it, with its search; build/site/index.html without"
 
 bench: $(FOR_BENCH)
-	for name in overhead folder torch_folder origins several devices session feed accuracy memory kill transport faults; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	for name in overhead autotune folder torch_folder origins several devices session feed accuracy memory kill transport faults; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/folder.py --bf16
 	$(VENV)/bin/python benchmarks/feed.py --start
 	$(VENV)/bin/python benchmarks/origins.py --feed

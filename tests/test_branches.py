@@ -30,6 +30,14 @@ def test_a_late_answer_changes_nothing(now: Any) -> None:
     assert branches["a"] == now
 
 
+def test_a_copy_is_worked_on_alone() -> None:
+    branches = Branches("x", "ab", {"a": "earlier"})
+    twin = branches.copy()
+    assert (twin, twin.settled) == (branches, branches.settled)
+    twin.settle("b", "x", "answer")
+    assert (branches["b"], twin["b"], twin["a"]) == ("x", "answer", "earlier")
+
+
 def test_an_answer_of_an_earlier_run_stays() -> None:
     branches = Branches("x", "ab", {"a": "earlier"})
     branches.settle("a", "earlier", "other")

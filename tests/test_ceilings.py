@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 import penstock
 from penstock import _ceilings as module
 from penstock import _task
+from penstock._branches import Branches, forked, within
 from penstock._ceilings import ITEMS, ceilings, limit_of, of_run, raced, trials
+from penstock._devices import cpu_budget
 from penstock._engine.step import Rows, Step
 from penstock._plan import Part
 
 
-def part(name: str, fn: Any, *, tryable: bool = True, block: int | None = None) -> Part:
-    return Part(Step.of(name, fn, block=block), tryable=tryable)
+def part(name: str, fn: Any, *, tryable: bool = True, block: int | None = None, own: Any = None) -> Part:
+    return Part(Step.of(name, fn, block=block), tryable=tryable, own=own)
 
 
 def refuse(value: Any) -> Any:
@@ -43,9 +45,51 @@ def test_plain_values_are_known_by_their_position() -> None:
 
 
 def test_what_is_the_users_is_never_called_nor_what_comes_behind_it() -> None:
-    tried = trials([part("a", abs), part("own", refuse, tryable=False), part("c", refuse)], range(3))
+    own = part("own", refuse, tryable=False, own="thread")
+    tried = trials([part("a", abs), own, part("c", refuse)], range(3))
     assert [trial.step.name for trial in tried] == ["a"]
-    assert trials([part("own", refuse, tryable=False)], range(3)) == []
+    assert trials([own], range(3)) == []
+
+
+def test_a_step_that_one_thread_calls_is_run_for_those_behind_it() -> None:
+    seen: list[int] = []
+
+    def model(x: int) -> int:
+        seen.append(x)
+        return 10 * x
+
+    parts = [part("a", abs), part("serial", model, tryable=False), part("c", abs)]
+    tried = trials(parts, range(3))
+    assert [(trial.step.name, trial.rows.values) for trial in tried] == [("a", [0, 1, 2]), ("c", [0, 10, 20])]
+    assert seen == [0, 1, 2]
+    trials(parts[:2], range(3))
+    assert seen == [0, 1, 2]  # nothing behind it is to be measured: it is not called
+
+
+def test_models_side_by_side_are_measured_on_what_they_were_given() -> None:
+    """Their steps write into the values, so that each call needs its own."""
+    seen: dict[str, set[Any]] = {"a": set(), "b": set()}
+
+    def doubled(name: str) -> Part:
+        def double(x: int) -> int:
+            seen[name].add(x)
+            return 2 * x
+
+        return Part(within(name, Step.of("double", double)), branch=name, tryable=True)
+
+    parts = [Part(forked("ab", {}), tryable=True), doubled("a"), doubled("b"), part("join", dict)]
+    tried = trials(parts, range(1, 4), positional=True)
+    rates = ceilings(tried, 2, 0.0)
+    assert list(rates) == ["fork", "a: double", "b: double", "join"]
+    assert seen == {"a": {1, 2, 3}, "b": {1, 2, 3}}
+    assert tried[2].rows.values == [{"a": 2 * x, "b": x} for x in (1, 2, 3)]
+    assert all(type(value) is Branches for value in tried[3].rows.values)
+
+
+def test_an_item_that_one_model_cannot_do_is_left_out() -> None:
+    divide = within("a", Step.of("divide", lambda x: 1 / x))
+    tried = trials([Part(forked("ab", {}), tryable=True), Part(divide, tryable=True), part("join", dict)], range(3))
+    assert [value["b"] for value in tried[2].rows.values] == [1, 2]
 
 
 def test_items_that_fail_are_left_out() -> None:
@@ -133,6 +177,50 @@ def test_a_job_keeps_them_and_its_output_is_the_same(
     second = penstock.run(photos, model, out=tmp_path / "o.jsonl", **how)
     assert second.plan["ceilings"] == first.plan["ceilings"]
     assert (tmp_path / "o.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+
+
+def test_a_choice_made_for_other_threads_is_no_ceiling(tmp_path: Path, shared_data: Path) -> None:
+    """It says what the model does in so many threads, not what it could do on all CPUs."""
+    pytest.importorskip("onnxruntime")
+    photos = sorted((shared_data / "photos" / "flowers").rglob("*.jpg"))[:4]
+    model = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx"
+    threads = cpu_budget().threads + 1
+    how: dict[str, Any] = {"preset": "inception", "runtime": "onnxruntime", "batch": 1, "threads": threads}
+    report = penstock.run(photos, model, out=tmp_path / "o.jsonl", **how)
+    assert report.plan["measurements"][0]["items_per_s"] is not None
+    assert report.plan["ceilings"] == {}
+
+
+def test_a_retry_measures_models_as_if_nothing_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not asked again takes no time, which is not what it could do."""
+    models, out = {"a": len_of, "b": unless_broken}, tmp_path / "o.jsonl"
+    monkeypatch.setitem(BROKEN, "b", 3)
+    assert penstock.run(range(9), models, out=out, batch=1).failed == 1
+    BROKEN.clear()
+    tried: list[Part] = []
+
+    def of_run(parts: list[Part], *_: Any) -> dict[str, float]:
+        tried.extend(parts)
+        return {}
+
+    monkeypatch.setattr(_task, "of_run", of_run)
+    assert penstock.run(range(9), models, out=out, batch=1, retry=True).failed == 0
+    with tried[0].step.bind() as fork:
+        assert fork(3, 3).settled == frozenset()
+
+
+BROKEN: dict[str, int] = {}
+"""The number that a model fails on at present."""
+
+
+def len_of(batch: list[int]) -> list[int]:
+    return [len(batch)] * len(batch)
+
+
+def unless_broken(batch: list[int]) -> list[int]:
+    if BROKEN.get("b") in batch:
+        raise ValueError("not yet")
+    return batch
 
 
 def test_a_model_that_is_a_function_sees_each_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import penstock
 from penstock import _planning as module
 from penstock._ceilings import limit_of
+from penstock._ceilings import trials as real_trials
 from penstock._cli import main
 from penstock._models import choose, race, remembered
-from penstock._planning import plan
+from penstock._planning import plan, spread
 from penstock._request import Request
 from penstock.errors import UsageError
 
@@ -57,6 +60,7 @@ def test_a_plan_of_photos(model: str, photos: str, short: Path) -> None:
     assert made.items == len(list(Path(photos).glob("*.jpg")))
     assert [tried["verdict"] for tried in made.measurements].count("chosen") == 1
     assert made.unmeasured == []
+    assert made.kept
     assert list(short.iterdir()) == []  # what it wrote is gone
 
 
@@ -100,10 +104,90 @@ def test_functions_of_the_users_are_not_called() -> None:
 def test_several_models_are_run_together(model: str, photos: str) -> None:
     models = {"a": model, "b": model}
     made = plan(photos, Request(model=models, preset="inception", runtime="onnxruntime", batch=1))
-    assert list(made.ceilings) == ["decode", "preprocess"]  # which the two share
-    assert "a: model" in made.unmeasured
+    shared, own = ["decode", "preprocess", "fork"], ["model", "postprocess"]
+    each = [f"{name}: {step}" for name in models for step in own]
+    assert list(made.ceilings) == [*shared, *each, "join", "write"]
+    assert (made.unmeasured, made.timed) == ([], [])
+    assert made.limit_per_s == limit_of(made.ceilings)
     assert made.expected_per_s is not None
     assert {tried["model"] for tried in made.measurements} == {"a", "b"}
+    assert (len(made.memory), made.kept) == (2, True)
+
+
+def test_models_with_inputs_of_their_own(model: str, photos: str) -> None:
+    """Each is measured on what was prepared for it, again and again."""
+    how: dict[str, Any] = {"runtime": "onnxruntime", "batch": 1, "preset": {"a": "inception", "b": "imagenet"}}
+    made = plan(photos, Request(model={"a": model, "b": model}, **how))
+    assert "b: preprocess" in made.ceilings
+    assert made.unmeasured == []
+
+
+@pytest.mark.parametrize("combine", ["mean", "vote", sum])
+def test_an_ensemble(model: str, photos: str, combine: Any) -> None:
+    ensemble = penstock.Ensemble([model, model], combine=combine)
+    made = plan(photos, Request(model=ensemble, preset="inception", runtime="onnxruntime", batch=1))
+    assert {"1: model", "2: model", "join"} <= made.ceilings.keys()
+    assert ("combine" in made.ceilings) is isinstance(combine, str)
+    assert (made.limit_per_s is None) is not isinstance(combine, str)
+
+
+def test_a_model_that_one_thread_calls(photos: str, nets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it did when it was chosen is its ceiling, and what comes behind it is measured too."""
+    request = Request(model=nets.make_remembering(), preset="imagenet")
+    made = plan(photos, request)
+    (chosen,) = (tried for tried in made.measurements if tried["verdict"] == "chosen")
+    assert made.ceilings["model"] == chosen["items_per_s"]
+    assert {"decode", "preprocess", "postprocess", "write"} <= made.ceilings.keys()
+    assert (made.timed, made.unmeasured) == (["model"], [])
+    assert not made.kept  # whether threads may share it is found out anew by each run
+    assert made.limit_per_s == limit_of(made.ceilings)
+    assert made.expected_per_s is not None
+
+    monkeypatch.setattr(module, "cpu_budget", lambda: _Budget(made.cpus + 1))
+    made = plan(photos, request)  # chosen for fewer threads than this machine has
+    assert made.unmeasured == ["model"]
+    assert made.limit_per_s is None
+
+
+class _Budget:
+    """A CPU budget of some threads."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+
+@given(st.integers(0, 400), st.integers(1, 9))
+def test_items_from_all_over(count: int, n: int) -> None:
+    kept, counted = spread(range(count), n)
+    assert counted == count
+    assert kept == list(range(0, count, kept[1] if len(kept) > 1 else max(1, count)))
+    assert len(kept) == count if count < 2 * n else n <= len(kept) < 2 * n
+
+
+def test_it_is_measured_on_items_from_all_over(model: str, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones of a folder may be of one kind; the model is chosen on them, for the run does so."""
+    seen: list[list[str]] = []
+
+    def trials(parts: Any, entries: Any, *, positional: bool) -> Any:
+        seen.append([entry.id for entry in entries])
+        return real_trials(parts, entries, positional=positional)
+
+    monkeypatch.setattr(module, "trials", trials)
+    monkeypatch.setattr(module, "SPREAD", 16)
+    made = plan(photos, Request(model=model, preset="inception", runtime="onnxruntime"))
+    names = sorted(path.name for path in Path(photos).glob("*.jpg"))
+    assert seen == [names[::4][:16]]
+    assert made.items == len(names)
+    monkeypatch.setattr(module, "MOST_LISTED", 20)
+    paths = [str(Path(photos, name)) for name in names]
+    assert plan(paths, Request(model=model, preset="inception", runtime="onnxruntime")).items == len(names)
+    assert seen[1] == paths[:16]
+
+
+def test_the_short_run_counts_from_arrival_to_arrival() -> None:
+    before, after = module._Pace(4, 10.0, 0.5), module._Pace(24, 12.5, 1.0)
+    assert after.since(before) == pytest.approx(20 / 2.0)  # half a second was had by others
+    assert before.since(before) == 0.0
 
 
 def test_from_python() -> None:
@@ -131,3 +215,7 @@ def test_the_command(model: str, photos: str, capsys: pytest.CaptureFixture[str]
     assert all(word in text for word in ("items/s", "decode", "limit", "expected", "chosen", "memory", "6 items"))
     assert main(["plan", "absent/", "--model", model]) == 2
     assert "'absent/' does not exist" in capsys.readouterr().err
+    arguments[3:4] = [f"one={model}", "--model", f"two={model}"]
+    assert main([*arguments, "--limit", "6"]) == 0
+    text = capsys.readouterr().out
+    assert all(row in text for row in ("one: model  ", "two: model  ", "two: onnxruntime f32", "limit", "expected"))

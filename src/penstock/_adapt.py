@@ -190,7 +190,8 @@ class Recipe:
                 _LOG.warning("A choice made earlier does not hold any more, and is made anew: %s", error)
         loaded = self._loaded(entries, items, choices)
         if key is not None and loaded.agreement is not None:
-            remembered.keep(key, loaded.choices, loaded.measurements)
+            kept = remembered.keep(key, loaded.choices, loaded.measurements) is not None
+            return replace(loaded, kept=kept)
         return loaded
 
     def _loaded(self, entries: Sequence[Any], items: list[Any], choices: Mapping[str, Any] | None) -> Loaded:

@@ -103,10 +103,11 @@ def run(  # noqa: PLR0913 - one of the three heads
 
 
 def plan(source: Any, model: Any, *, limit: int | None = None, **options: Any) -> Plan:
-    """Return what `run` would do with `model` over `source`: each stage measured on the first items, what to expect.
+    """Return what `run` would do with `model` over `source`: each step measured on some of the items, what to expect.
 
-    It takes up to 20 s. Its choice of runtime, settings and batch is kept in the user's cache folder, where `run` finds
-    it. Nothing else is written. Functions of yours are not called: the run, which shows each item once to them, tells.
+    It takes up to 20 s, of several models about 5 s more for each. The choice of runtime, settings and batch for a
+    model file is kept in the user's cache folder, where `run` finds it. Nothing else is written. Functions of yours are
+    not called: the run, which shows each item once to them, tells.
 
     Args:
         source: as for `run`. Of an iterator that runs only once, the items that are looked at are used up.

@@ -51,12 +51,12 @@ class Augmented:
         return ready(loaded, self._parts(loaded))
 
     def _parts(self, loaded: Loaded) -> list[Part]:
-        model = self._recipe.model_part(loaded)
+        model, theirs = self._recipe.model_part(loaded), callable(self._augment.merge)
         return [
             *self._recipe.reading(self._shrink_to()),
             Part(Step.of("views", self._views()), tryable=True),
             replace(model, step=_by_views(model.step, len(self._inputs))),
-            Part(Step.of("merge", self._merge()), own="thread" if callable(self._augment.merge) else None),
+            Part(Step.of("merge", self._merge()), own="thread" if theirs else None, tryable=not theirs),
             *self._recipe.interpreting(of_scores(self._spec.output)),
             *self._recipe.post,
         ]

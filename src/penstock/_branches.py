@@ -31,6 +31,13 @@ class Branches(dict[str, Any]):
         super().__init__({name: settled.get(name, value) for name in names})
         self.settled = frozenset(settled)
 
+    def copy(self) -> Branches:
+        """Return another one, which may be worked on while this one stays as it is."""
+        twin = Branches(None, (), {})
+        twin.update(self)
+        twin.settled = self.settled
+        return twin
+
     def live(self, name: str) -> bool:
         """Tell whether model `name` still has work to do."""
         return name not in self.settled and type(self[name]) is not Failure

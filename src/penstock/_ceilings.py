@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from penstock._branches import Branches
 from penstock._contracts import Failure
 from penstock._devices import delayed_s
 from penstock._engine.step import Rows, Step, run_step
@@ -62,23 +63,31 @@ def raced(measurements: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def trials(parts: Sequence[Part], entries: Sequence[Any], *, positional: bool = False) -> list[Trial]:
     """Return the first steps as far as they may be run for measuring, with what they get of `entries`.
 
-    `positional`: these are plain values, known by their position. Items that fail on the way are left out: they are met
-    again by the run.
+    A step that is not the user's and does not bear all threads is run once, for what comes behind it. `positional`:
+    these are plain values, known by their position. Items that fail on the way are left out: they are met again by the
+    run.
     """
     found: list[Trial] = []
     items = range(len(entries)) if positional else entries
     rows = Rows(range(len(entries)), list(items), list(entries), 0)
     with ExitStack() as stack:
-        for part in takewhile(lambda part: part.tryable, parts):
+        for part in _runnable(parts):
             if not rows.values:
                 break
             rows = _filled(rows, part.step.block or 1)
             fn = stack.enter_context(part.step.bind())
             begun, out = time.perf_counter(), list[Any]()
-            run_step(part.step, fn, rows, out)
-            found.append(Trial(part.step, rows, (time.perf_counter() - begun) / len(rows.values)))
+            run_step(part.step, fn, _again(rows), out)
+            if part.tryable:
+                found.append(Trial(part.step, rows, (time.perf_counter() - begun) / len(rows.values)))
             rows = _living(rows, out)
     return found
+
+
+def _runnable(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return the first parts, up to the last one that can be measured before code of the user's is met."""
+    ours = list(takewhile(lambda part: part.own is None, parts))
+    return ours[: max((place for place, part in enumerate(ours, 1) if part.tryable), default=0)]
 
 
 def ceilings(tried: Sequence[Trial], threads: int, budget_s: float) -> dict[str, float]:
@@ -101,6 +110,12 @@ def limit_of(rates: Mapping[str, float]) -> float:
     return 1 / sum(1 / rate for rate in rates.values())
 
 
+def _again(rows: Rows) -> Rows:
+    """Return `rows` for one more call: steps of several models write into the values they are given."""
+    values = [value.copy() if type(value) is Branches else value for value in rows.values]
+    return Rows(rows.positions, rows.items, values, 0)
+
+
 def _filled(rows: Rows, block: int) -> Rows:
     """Return `rows`, some of them twice where they do not fill whole blocks."""
     n = -(-len(rows.values) // block) * block
@@ -109,8 +124,13 @@ def _filled(rows: Rows, block: int) -> Rows:
 
 
 def _living(rows: Rows, out: Sequence[Any]) -> Rows:
-    pairs = [(item, value) for item, value in zip(rows.items, out, strict=True) if type(value) is not Failure]
+    pairs = [(item, value) for item, value in zip(rows.items, out, strict=True) if not _failed(value)]
     return Rows(range(len(pairs)), [item for item, _ in pairs], [value for _, value in pairs], 0)
+
+
+def _failed(value: Any) -> bool:
+    parts = value.values() if type(value) is Branches else (value,)
+    return any(type(part) is Failure for part in parts)
 
 
 def _rate(trial: Trial, threads: int, slot_s: float) -> float:
@@ -128,7 +148,7 @@ def _own_rate(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: 
     done, begun, delayed = 0, time.perf_counter(), delayed_s()
     while True:
         for part in rows:
-            run_step(step, fn, Rows(part.positions, part.items, list(part.values), 0), [])
+            run_step(step, fn, _again(part), [])
             done += len(part.values)
             spent_s = time.perf_counter() - begun
             if spent_s >= slot_s:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from penstock._branches import encoding
-from penstock._ceilings import ITEMS, Trial, ceilings, limit_of, trials
+from penstock._ceilings import ITEMS, Trial, ceilings, limit_of, raced, trials
 from penstock._contracts import Failure, Partial, Sink, Source
 from penstock._devices import cpu_budget, delayed_s, memory_budget
 from penstock._engine.chunks import listed, positional
@@ -33,14 +33,21 @@ from penstock.errors import UsageError
 
 CEILINGS_S = 1.6
 """Time for what the steps do alone."""
-WARM_S, RUN_S = 0.5, 2.0
-"""Of a short run, before its rate counts and while it does."""
+WARM_S, RUN_S, MOST_S = 0.5, 2.0, 6.0
+"""Of a short run, before its rate counts and while it does; longer where less than FEW items come out."""
+FEW = 16
+SPREAD = 32
+"""Items from all over the source that the short run goes over: the first ones may be smaller, or of one kind."""
+MOST_LISTED = 100_000
+"""Of a source that knows its length, items that are looked through for these."""
 
 
 def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
-    """Return what a run of `request` over `source` would do, measured anew on its first items.
+    """Return what a run of `request` over `source` would do, measured anew on some of its items.
 
-    Nothing of it is written but the choices, for the next run. Raises what `penstock.run` raises before any work.
+    The model is chosen on the first ones, as the run does; rates are measured on items from all over the source, where
+    it can be gone through twice. Nothing of it is written but the choices, for the next run. Raises what
+    `penstock.run` raises before any work.
     """
     begun = time.perf_counter()
     if limit is not None and limit < 1:
@@ -50,25 +57,52 @@ def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
     entries = list(islice(iter(opened), PROBES))
     if not entries:
         raise UsageError(f"There is nothing to measure on: {opened!r} has no items. Check the source.")
+    sample, items = _looked_over(opened, entries)
     checkpoint()
     with closing(recipe.ready(entries, None)) as ready, _sink() as sink:
         encode = encoding(sink.encode) if isinstance(recipe, Several) else sink.encode
         parts = [*ready.parts({}), Part(Step.of("write", encode, takes_item=True), tryable=True)]
-        tried = trials(parts, entries[:ITEMS], positional=opened.positional)
+        some = sample[:: max(1, len(sample) // ITEMS)][:ITEMS]
+        tried = trials(parts, some, positional=opened.positional)
         made = _measured(parts, tried, recipe, ready)
         if not any(part.own for part in parts):
-            again = cycle(entries)
+            again = cycle(sample)
             take = positional(again, ()) if opened.positional else listed(enumerate(again))
             made = replace(made, expected_per_s=_short_run(stages_of(parts, recipe.threads), take, sink))
-    items = opened.count() if opened.positional else _count(opened)
-    return replace(made, items=items, looked_at=min(ITEMS, len(entries)), seconds=time.perf_counter() - begun)
+    return replace(made, items=items, looked_at=len(some), seconds=time.perf_counter() - begun)
+
+
+def _looked_over(source: Source, first: list[Any]) -> tuple[list[Any], int | None]:
+    """Return items from all over `source`, and how many it has; the `first` ones where values might be used up."""
+    n = source.count()
+    if source.positional:
+        return first, n
+    sample, counted = spread(source if n is None else islice(iter(source), MOST_LISTED), SPREAD)
+    return sample, counted if n is None else n
+
+
+def spread(entries: Iterable[Any], n: int) -> tuple[list[Any], int]:
+    """Return `n` to 2 `n` - 1 of `entries`, equally far apart (all where there are fewer), and how many there are."""
+    kept: list[Any] = []
+    stride, count = 1, 0
+    for entry in entries:
+        if count % stride == 0:
+            kept.append(entry)
+        if len(kept) == 2 * n:
+            del kept[1::2]
+            stride *= 2
+        count += 1
+    return kept, count
 
 
 def _measured(parts: Sequence[Part], tried: Sequence[Trial], recipe: AnyRecipe, ready: Ready) -> Plan:
     """Return the plan, but for its items and what is expected."""
     cpus = cpu_budget().threads
-    rates = ceilings(tried, cpus, CEILINGS_S) if tried else {}
-    unmeasured = [part.step.name for part in parts if part.step.name not in rates]
+    names = [part.step.name for part in parts]
+    measured = ceilings(tried, cpus, CEILINGS_S) if tried else {}
+    known = {**_timed(ready, recipe, cpus), **measured}
+    rates = {name: known[name] for name in names if name in known}
+    unmeasured = [name for name in names if name not in rates]
     return Plan(
         items=None,
         looked_at=0,
@@ -82,7 +116,33 @@ def _measured(parts: Sequence[Part], tried: Sequence[Trial], recipe: AnyRecipe, 
         memory=[str(one) for one in ready.memory],
         agreement=ready.agreement,
         unmeasured=unmeasured,
+        kept=ready.kept,
+        timed=[name for name in rates if name not in measured],
     )
+
+
+def _timed(ready: Ready, recipe: AnyRecipe, cpus: int) -> dict[str, float]:
+    """Return what models did when they were chosen, of those that have all of this machine's CPUs and nothing else."""
+    alike = recipe.threads == cpus and all(plan.device == "cpu" for plan in ready.memory)
+    return raced(ready.measurements) if alike else {}
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How far a short run has come: results so far, when the last ones came, and what others had of the CPUs by then.
+
+    Counted from arrival to arrival: what is on its way at the beginning and at the end does not distort it.
+    """
+
+    done: int = 0
+    at_s: float = 0.0
+    delayed_s: float = 0.0
+
+    def since(self, before: _Pace) -> float:
+        """Return the items a second since `before`, 0.0 where none came; time that others had does not count."""
+        spent_s = self.at_s - before.at_s
+        own_s = max(spent_s - (self.delayed_s - before.delayed_s), spent_s / 10)
+        return (self.done - before.done) / own_s if own_s > 0 else 0.0
 
 
 def _short_run(stages: Sequence[Stage], take: Take, sink: Sink) -> float | None:
@@ -91,30 +151,33 @@ def _short_run(stages: Sequence[Stage], take: Take, sink: Sink) -> float | None:
     Time in which other programs had the CPUs does not count.
     """
     with Pipeline(stages) as pipeline, pipeline.flow(take, window_of(stages, memory_budget() // 4)) as flow:
-        _absorbed(flow, sink, WARM_S)
-        before, begun = _delayed_s(pipeline), time.perf_counter()
-        done = _absorbed(flow, sink, RUN_S)
-        spent_s = time.perf_counter() - begun
-        delayed = (_delayed_s(pipeline) - before) / len(pipeline.workers)
-    return done / max(spent_s - delayed, spent_s / 10) if done else None
+        begun = time.perf_counter()
+        pace = _Pace(0, begun, _delayed_s(pipeline))
+        _absorb_until(begun + WARM_S, pipeline, flow, sink, pace)
+        warm = replace(pace)
+        _absorb_until(begun + WARM_S + RUN_S, pipeline, flow, sink, pace)
+        while pace.done - warm.done < FEW and time.perf_counter() < begun + MOST_S:
+            _absorb_until(min(begun + MOST_S, time.perf_counter() + WARM_S), pipeline, flow, sink, pace)
+    return pace.since(warm) or None
 
 
-def _absorbed(flow: Flow, sink: Sink, seconds: float) -> int:
-    """Write what comes out of `flow` for `seconds`; return how many results that were."""
-    deadline, done = time.perf_counter() + seconds, 0
+def _absorb_until(deadline: float, pipeline: Pipeline, flow: Flow, sink: Sink, pace: _Pace) -> None:
+    """Write what comes out of `flow` until `deadline`, and count it."""
     while (left_s := deadline - time.perf_counter()) > 0 and (parcels := flow.collect(left_s)) is not None:
         checkpoint()
         for parcel in parcels:
             encoded = [value for value in parcel.values if not isinstance(value, Failure | Partial)]
             sink.append(encoded)
-            done += len(encoded)
+            pace.done += len(encoded)
             flow.release(len(parcel))
+        if parcels:
+            pace.at_s, pace.delayed_s = time.perf_counter(), _delayed_s(pipeline)
     sink.commit()
-    return done
 
 
 def _delayed_s(pipeline: Pipeline) -> float:
-    return sum(delayed_s(worker.thread.native_id) for worker in pipeline.workers)
+    """Return for how long, on average, the workers wanted a CPU that others had."""
+    return sum(delayed_s(worker.thread.native_id) for worker in pipeline.workers) / len(pipeline.workers)
 
 
 @contextmanager
@@ -128,8 +191,3 @@ def _sink() -> Iterator[Sink]:
             yield sink
         finally:
             sink.close()
-
-
-def _count(source: Source) -> int:
-    known = source.count()
-    return sum(1 for _ in source) if known is None else known

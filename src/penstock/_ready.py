@@ -19,7 +19,7 @@ class Loaded:
     """A loaded model, its memory plans (one a device), its batch size, and the choices that bring it back on resume.
 
     `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
-    reference, in words; None for callables.
+    reference, in words; None for callables. `kept`: the choice is in the user's cache folder, for the next run.
     """
 
     model: Replicas
@@ -28,6 +28,7 @@ class Loaded:
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
+    kept: bool = False
 
     @property
     def padded(self) -> bool:
@@ -41,7 +42,7 @@ class Ready:
 
     `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
     `memory`: what is going to be taken of it. `noted()`: what was found while it ran. `ceilings`: the items a second
-    that steps could do alone, as far as they were measured.
+    that steps could do alone, as far as they were measured. `kept`: every choice of a model is kept for the next run.
     """
 
     parts: Callable[[Earlier], list[Part]]
@@ -52,6 +53,7 @@ class Ready:
     noted: Callable[[], Mapping[str, Any]]
     close: Callable[[], None]
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    kept: bool = False
 
 
 def ready(loaded: Loaded, parts: list[Part]) -> Ready:
@@ -65,4 +67,5 @@ def ready(loaded: Loaded, parts: list[Part]) -> Ready:
         memory=loaded.memory,
         noted=model.noted,
         close=model.close,
+        kept=loaded.kept,
     )

@@ -79,6 +79,7 @@ class Several:
             memory=[plan for loaded in members.values() for plan in loaded.memory],
             noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.model.noted())},
             close=close,
+            kept=all(loaded.kept for loaded in members.values()),
         )
 
     @property
@@ -89,19 +90,16 @@ class Several:
     def _parts(self, members: Mapping[str, Loaded], earlier: Earlier) -> list[Part]:
         alike = self._prepared_alike(members)
         shared = self._first.preparing(members[self.names[0]].padded) if alike else []
-        parts = [*self._first.reading(self._shrink_to()), *shared, Part(forked(self.names, earlier))]
+        parts = [*self._first.reading(self._shrink_to()), *shared, Part(forked(self.names, earlier), tryable=True)]
         for name, recipe in self._recipes.items():
             preparing = [] if alike else recipe.preparing(members[name].padded)
             own = [*preparing, recipe.model_part(members[name]), *self._behind(recipe)]
             parts.extend(replace(part, step=within(name, part.step), branch=name) for part in own)
-        parts.append(Part(Step.of("join", joined if self._partial else required)))
+        parts.append(Part(Step.of("join", joined if self._partial else required), tryable=True))
         if self._ensemble is not None:
-            parts.append(
-                Part(
-                    Step.of("combine", _combining(self._ensemble)),
-                    own="thread" if callable(self._ensemble.combine) else None,
-                )
-            )
+            theirs = callable(self._ensemble.combine)
+            combine = Step.of("combine", _combining(self._ensemble))
+            parts.append(Part(combine, own="thread" if theirs else None, tryable=not theirs))
             if self._means:  # of scores already, see `_behind`
                 parts.extend(self._first.interpreting(of_scores(self._first.output)))
         return [*parts, *self._post]

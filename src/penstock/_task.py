@@ -148,10 +148,9 @@ class Task:
             encode = encoding(sink.encode) if several else sink.encode
             earlier = job.ledger.answers() if several and self._retry else {}
             parts = [*ready.parts(earlier), Part(Step.of("write", encode, takes_item=True))]
+            anew = ready.parts({})  # a model that is not asked again would seem to take no time
             with drive.interrupts.deferred():
-                ready = replace(
-                    ready, ceilings={**raced(ready.measurements), **self._ceilings(job, parts, entries, todo)}
-                )
+                ready = replace(ready, ceilings={**self._raced(ready), **self._ceilings(job, anew, entries, todo)})
             checkpoint()
             drive.run(parts, self._take(job), ready, self._recipe.threads)
 

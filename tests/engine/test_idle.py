@@ -40,11 +40,7 @@ def test_cause(*, full: bool, queued: bool, held: int, out: int, inside: int, ex
 
 
 def test_waits_add_up() -> None:
-    waits = Waits()
-    waits.add("order", 1.0)
-    waits.add("order", 0.5)
-    waits.add("end", 2.0)
-    assert (waits.order, waits.end, waits.total) == (1.5, 2.0, 3.5)
+    assert Waits(order=1.5, end=2.0).total == 3.5
 
 
 def passed(flow: Flow, seconds: float, idle: int = 1) -> Waits:

@@ -77,6 +77,19 @@ def test_it_looks_now_and_then(seen: Lateness, times: Times) -> None:
     assert seen.looks == 2
 
 
+def test_it_looks_no_oftener_where_there_is_no_need_to_wait(times: Times) -> None:
+    """Each look asks the kernel, which takes longer than all else that is done for a parcel."""
+    asked: list[float] = []
+    seen = Lateness(lambda: times.now, lambda: asked.append(times.now) or 0.0)  # type: ignore[func-returns-value]
+    for _ in range(9):
+        seen.begin()
+        seen.end()
+    assert asked == [10.0]
+    times.now += PERIOD_S
+    seen.begin()
+    assert len(asked) == 2
+
+
 def test_a_flow_looks_at_its_consumer() -> None:
     step = Step.of("work", lambda x: sum(range(10_000)) + x)
     with Pipeline([Stage("work", (step,), 1)]) as p, p.flow(one_by_one(range(2000)), Window(8, 8)) as flow:

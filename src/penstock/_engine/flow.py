@@ -9,12 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from penstock._engine.gate import Chunk, Gate
-from penstock._engine.idle import Cause, Waits, cause
+from penstock._engine.idle import CAUSES, Cause, Waits, cause
 from penstock._engine.lateness import Lateness
 from penstock._engine.parcel import Parcel, estimate_nbytes
 from penstock._engine.patience import RECHECK_S
@@ -60,7 +58,7 @@ class Flow:
         self._source_s = 0.0
         self._held = 0
         self._full = False
-        self._waits = Waits()
+        self._waits: dict[str, float] = dict.fromkeys(CAUSES, 0.0)
         self._accounted = time.perf_counter()
         self._lateness = Lateness()
         self._least = 1
@@ -160,8 +158,8 @@ class Flow:
     def statistics(self) -> FlowStatistics:
         """Return a snapshot."""
         with self._pipeline.lock:
-            seen = self.gate.statistics(self._delivered, self._source_s)
-            return replace(seen, waits=copy(self._waits), late_s=self._lateness.mean_s)
+            waits = Waits(**self._waits)
+            return self.gate.statistics(self._delivered, self._source_s, waits, self._lateness.mean_s)
 
     # ---- the pipeline's side, lock held
 
@@ -169,7 +167,6 @@ class Flow:
         """Take a finished parcel in; it becomes ready when everything before it has arrived. Lock held."""
         if self.closed:
             return
-        self.account()
         self.gate.came_out(len(parcel))
         if not self._ordered:
             self._ready.append(parcel)
@@ -193,14 +190,14 @@ class Flow:
         now = time.perf_counter()
         idle = self._pipeline.posts[0].idle
         if idle:
-            self._waits.add(self._cause(), idle * (now - self._accounted))
+            self._waits[self._cause()] += idle * (now - self._accounted)
         self._accounted = now
 
     def _cause(self) -> Cause:
         if self._exhausted or self._draining:
             return "end"
         out, in_flight = self._arrived_to - self.gate.released, self.gate.in_flight
-        queued = any(post.queue for post in self._pipeline.posts)
+        queued = self._full and any(post.queue for post in self._pipeline.posts)
         return cause(full=self._full, queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
 
     def missing(self) -> int:

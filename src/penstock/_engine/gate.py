@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from penstock._engine.idle import NO_WAITS, Waits
 from penstock._engine.parcel import Parcel
 from penstock._engine.sizing import Window, admission, fits, window_items
 from penstock._engine.statistics import FlowStatistics
@@ -118,10 +119,12 @@ class Gate:
         """Note that `n` items hold `nbytes` after a stage; the largest running mean of any stage counts."""
         self._item_nbytes = max(self._item_nbytes * 0.999, nbytes / max(1, n))
 
-    def statistics(self, delivered: int, source_s: float) -> FlowStatistics:
-        """Return a snapshot."""
+    def statistics(
+        self, delivered: int, source_s: float, waits: Waits = NO_WAITS, late_s: float = 0.0
+    ) -> FlowStatistics:
+        """Return a snapshot, with what the flow knows beside it."""
         counts = (self.admitted, delivered, self.in_flight, self._largest)
-        return FlowStatistics(*counts, self.allowed(), int(self._item_nbytes), source_s)
+        return FlowStatistics(*counts, self.allowed(), int(self._item_nbytes), source_s, waits, late_s)
 
     # ---- trickling items: an open parcel before the first stage takes them one by one until a worker takes it
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import astuple, dataclass
+from typing import Literal, get_args
 
 Cause = Literal["source", "order", "output", "window", "stages", "end"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Waits:
     """Seconds, summed over the workers of the first stage, in which they had nothing to do, by what they waited for.
 
@@ -24,14 +25,13 @@ class Waits:
     stages: float = 0.0
     end: float = 0.0
 
-    def add(self, cause: Cause, seconds: float) -> None:
-        """Count `seconds` of waiting."""
-        setattr(self, cause, getattr(self, cause) + seconds)
-
     @property
     def total(self) -> float:
         """All seconds."""
-        return sum(float(getattr(self, field.name)) for field in fields(self))
+        return float(sum(astuple(self)))
+
+
+NO_WAITS = Waits()
 
 
 def cause(*, full: bool, queued: bool, held: int, out: int, inside: int) -> Cause:

@@ -188,6 +188,8 @@ class Pipeline:
         Raises RuntimeError where no more threads may be had.
         """
         post = self.posts[worker.stage]
+        for flow in self.flows:
+            flow.account()
         post.count(worker.clocks)
         if saved.done is not None and len(saved.done):
             self._pass_on(worker.stage, saved.done)

@@ -101,9 +101,7 @@ class Post:
         return parcel
 
     def rest(self, timeout_s: float, flows: Sequence[Flow | Inlet]) -> None:
-        """Let the calling worker wait for a parcel; `flows` count what for. Lock held."""
-        for flow in flows:
-            flow.account()
+        """Let the calling worker wait for a parcel; `flows`, which have just counted, count what for. Lock held."""
         self.idle += 1
         self.ready.wait(timeout_s)
         for flow in flows:

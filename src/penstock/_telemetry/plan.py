@@ -10,8 +10,10 @@ from typing import Any
 from penstock._printable import printable
 from penstock._telemetry.state import duration
 
-SHOWN = 12
-"""Ways to run a model that the table shows; all are in `measurements`."""
+SHOWN, LEAST_SHOWN = 12, 4
+"""Ways to run the models that the table shows, in all and of each of several; all are in `measurements`."""
+SMALL = 0.002
+"""The share of an item's time below which a step's term is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,9 @@ class Plan:
     CPU budget. `ceilings`: items a second that each step does alone on all of it. `limit_per_s`: what all of them
     could do at best, None where a step was not measured. `expected_per_s`: what a run of them did for a moment; None
     where it calls functions of yours, which see each item once. `stages`: workers by stage. `choices`, `measurements`:
-    of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run alone. `seconds`:
-    what it took.
+    of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run alone. `timed`:
+    models whose ceilings are from the time when they were chosen. `kept`: the run takes these choices. `seconds`: what
+    it took.
     """
 
     items: int | None
@@ -38,6 +41,8 @@ class Plan:
     memory: Sequence[str] = ()
     agreement: str | None = None
     unmeasured: Sequence[str] = field(default_factory=tuple)
+    timed: Sequence[str] = field(default_factory=tuple)
+    kept: bool = False
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,28 +58,38 @@ class Plan:
 
     def _stages(self) -> Iterator[tuple[str, str, str]]:
         for name, rate in self.ceilings.items():
-            yield name, _rate(rate), f"alone, on {self.looked_at} items again and again in {self.cpus} threads"
+            again = f"alone, on {self.looked_at} items again and again in {self.cpus} threads"
+            yield name, _rate(rate), "alone, as it is going to be called" if name in self.timed else again
         for name in self.unmeasured:
             yield name, "", "not measured alone: yours, or called by few threads at a time; the run tells"
 
     def _models(self) -> Iterator[tuple[str, str, str]]:
         if self.measurements:
             yield "ways to run the model", "", "in short turns, on real items"
-        timed = sorted(self.measurements, key=lambda tried: -(tried.get("items_per_s") or 0.0))
-        for tried in timed[:SHOWN]:
-            rate = tried.get("items_per_s")
-            yield f"  {_way(tried)}", "" if rate is None else _rate(rate), str(tried.get("verdict", ""))
-        if len(timed) > SHOWN:
-            yield f"  and {len(timed) - SHOWN} more", "", "in --json"
+        names = dict.fromkeys(tried.get("model") for tried in self.measurements)
+        for name in names:
+            ranked = sorted((tried for tried in self.measurements if tried.get("model") == name), key=_rank)
+            most = max(LEAST_SHOWN, SHOWN // len(names))
+            for tried in ranked[:most]:
+                rate = tried.get("items_per_s")
+                yield f"  {_way(tried)}", "" if rate is None else _rate(rate), str(tried.get("verdict", ""))
+            if len(ranked) > most:
+                yield f"  and {len(ranked) - most} more", "", "in --json"
 
     def _sums(self) -> Iterator[tuple[str, str, str]]:
         if self.limit_per_s is not None:
-            terms = " + ".join(f"1/{_rate(rate)}" for rate in self.ceilings.values())
-            yield "limit", _rate(self.limit_per_s), f"1 / ({terms})"
+            yield "limit", _rate(self.limit_per_s), f"1 / ({self._terms(self.limit_per_s)})"
         if self.expected_per_s is not None:
             share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
             workers = ", ".join(f"{name} x {n}" for name, n in self.stages.items())
             yield "expected", _rate(self.expected_per_s), f"{share}a short run, {workers}"
+
+    def _terms(self, limit_per_s: float) -> str:
+        """Return the sum that the limit is made of; steps that take next to nothing of it by their number."""
+        large = [rate for rate in self.ceilings.values() if limit_per_s >= SMALL * rate]
+        terms = [f"1/{_rate(rate)}" for rate in large]
+        small = len(self.ceilings) - len(large)
+        return " + ".join([*terms, f"{small} that take next to nothing"] if small else terms)
 
     def _words(self) -> Iterator[str]:
         if self.agreement is not None:
@@ -82,8 +97,18 @@ class Plan:
         yield from self.memory
         if self.items is not None and self.expected_per_s:
             yield f"{self.items:,} items: about {duration(self.items / self.expected_per_s)}"
-        kept = "; a run of this model on this machine begins with what was chosen here" if self.agreement else ""
-        yield f"measured in {self.seconds:.1f} s{kept}"
+        yield f"measured in {self.seconds:.1f} s{self._next()}"
+
+    def _next(self) -> str:
+        """Return what the next run does with what was chosen."""
+        if self.kept:
+            return "; a run of this model on this machine begins with what was chosen here"
+        return "; a run measures and chooses anew" if self.agreement else ""
+
+
+def _rank(tried: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return by what the ways to run a model are sorted: the chosen one first, then by rate."""
+    return tried.get("verdict") != "chosen", -(tried.get("items_per_s") or 0.0)
 
 
 def _way(tried: Mapping[str, Any]) -> str:
