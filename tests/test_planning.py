@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from penstock import _planning as module
 from penstock._ceilings import limit_of
 from penstock._ceilings import trials as real_trials
 from penstock._cli import main
+from penstock._engine.step import Stage
 from penstock._models import choose, race, remembered
 from penstock._planning import plan, spread
 from penstock._request import Request
@@ -88,6 +90,32 @@ def test_the_run_begins_with_what_was_planned(
     assert {name: report.plan[name] for name in ("runtime", "settings", "batch")} == {
         name: made.choices[name] for name in ("runtime", "settings", "batch")
     }
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen"), [((100.0, 120.0, 110.0), True), ((100.0, 120.0, 101.0), False), ((100.0, 104.0), False)]
+)
+def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
+    model: str, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: tuple[float, ...], chosen: bool
+) -> None:
+    """What short runs give is said here; that they are made of the right stages is looked at."""
+    given, shapes = iter(rates), list[list[str]]()
+
+    def short_run(stages: Sequence[Stage], *_: Any) -> float:
+        shapes.append([stage.name for stage in stages])
+        return next(given)
+
+    monkeypatch.setattr(module, "_short_run", short_run)
+    how: dict[str, Any] = {"preset": "inception", "runtime": "onnxruntime", "threads": 2}
+    made = plan(photos, Request(model=model, **how))
+    fused, apart = ["decode+preprocess+model+postprocess+write"], ["decode+preprocess", "model", "postprocess+write"]
+    assert shapes == [fused, *[apart] * (len(rates) - 1)]
+    assert made.shapes == {"fused": 100.0, "separate": rates[1]}
+    assert made.expected_per_s == (110.0 if chosen else 100.0)
+    assert list(made.stages) == (apart if chosen else fused)
+    assert ("not better" in str(made)) is not chosen
+    report = penstock.run(photos, model, **how, limit=4, out=tmp_path / "o.jsonl")
+    assert list(report.plan["stages"]) == (apart if chosen else fused)
 
 
 def test_a_plan_is_measured_anew(model: str, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -190,8 +191,8 @@ class Recipe:
                 _LOG.warning("A choice made earlier does not hold any more, and is made anew: %s", error)
         loaded = self._loaded(entries, items, choices)
         if key is not None and loaded.agreement is not None:
-            kept = remembered.keep(key, loaded.choices, loaded.measurements) is not None
-            return replace(loaded, kept=kept)
+            keep = partial(remembered.keep, key, measurements=loaded.measurements)
+            return replace(loaded, keep=keep if keep(loaded.choices) is not None else None)
         return loaded
 
     def _loaded(self, entries: Sequence[Any], items: list[Any], choices: Mapping[str, Any] | None) -> Loaded:
@@ -316,7 +317,8 @@ class Recipe:
         if self.calls:
             own = "process" if model.concurrency == "process" else "thread"
         pinned = model.serial or self.request.replicas != "auto" or self.request.threads != "auto" or own == "process"
-        return Part(step, model.callers, serial=model.serial, own=own, tryable=tryable, pinned=pinned)
+        apart = self.threads if loaded.choices.get("shape") == "separate" else None  # as a plan found to be faster
+        return Part(step, model.callers or apart, serial=model.serial, own=own, tryable=tryable, pinned=pinned)
 
     # ---- behind the model
 

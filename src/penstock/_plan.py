@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -63,6 +63,15 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
         name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
         stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages
+
+
+def separate(parts: Sequence[Part], threads: int) -> list[Part] | None:
+    """Return `parts` with the model in a stage of its own, with as many workers; None where it is not fused now."""
+    places = [place for place, part in enumerate(parts) if part.step.model is not None]
+    if len(places) != 1 or parts[places[0]].workers or threads < 2:
+        return None
+    (place,) = places
+    return [*parts[:place], replace(parts[place], workers=threads), *parts[place + 1 :]]
 
 
 def callers_of(parts: Sequence[Part], threads: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -20,7 +20,7 @@ from penstock._engine.flow import Flow, Take
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.step import Stage, Step
 from penstock._interrupt import checkpoint
-from penstock._plan import Part, stages_of, window_of
+from penstock._plan import Part, separate, stages_of, window_of
 from penstock._ready import Ready
 from penstock._recipes import AnyRecipe, recipe_of
 from penstock._request import Request
@@ -36,6 +36,8 @@ CEILINGS_S = 1.6
 WARM_S, RUN_S, MOST_S = 0.5, 2.0, 6.0
 """Of a short run, before its rate counts and while it does; longer where less than FEW items come out."""
 FEW = 16
+SURELY = 1.05
+"""How many times as fast another shape has to be, twice, to be chosen."""
 SPREAD = 32
 """Items from all over the source that the short run goes over: the first ones may be smaller, or of one kind."""
 MOST_LISTED = 100_000
@@ -68,8 +70,29 @@ def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
         if not any(part.own for part in parts):
             again = cycle(sample)
             take = positional(again, ()) if opened.positional else listed(enumerate(again))
-            made = replace(made, expected_per_s=_short_run(stages_of(parts, recipe.threads), take, sink))
+            made = _tried(made, parts, recipe.threads, ready, lambda stages: _short_run(stages, take, sink))
     return replace(made, items=items, looked_at=len(some), seconds=time.perf_counter() - begun)
+
+
+def _tried(
+    made: Plan, parts: Sequence[Part], threads: int, ready: Ready, run: Callable[[Sequence[Stage]], float | None]
+) -> Plan:
+    """Return `made` with what short runs did: of the fused shape, and of a model in threads of its own.
+
+    That one is chosen, and kept for the next run, where it is faster by more than such runs may be wrong by.
+    """
+    fused = run(stages_of(parts, threads))
+    made = replace(made, expected_per_s=fused)
+    apart, keep = separate(parts, threads), ready.keep
+    if apart is None or keep is None or not fused or not (rate := run(stages_of(apart, threads))):
+        return made
+    made = replace(made, shapes={"fused": fused, "separate": rate})
+    if rate < fused * SURELY or (rate := min(rate, run(stages_of(apart, threads)) or 0.0)) < fused * SURELY:
+        return made
+    choices = {**ready.choices, "shape": "separate"}
+    keep(choices)
+    stages = {stage.name: stage.workers for stage in stages_of(apart, threads)}
+    return replace(made, expected_per_s=rate, choices=choices, stages=stages)
 
 
 def _looked_over(source: Source, first: list[Any]) -> tuple[list[Any], int | None]:

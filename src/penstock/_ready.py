@@ -19,7 +19,8 @@ class Loaded:
     """A loaded model, its memory plans (one a device), its batch size, and the choices that bring it back on resume.
 
     `measurements`: what was measured to choose it. `agreement`: how its answers on real items compare with the
-    reference, in words; None for callables. `kept`: the choice is in the user's cache folder, for the next run.
+    reference, in words; None for callables. `keep(choices)`: keeps others than `choices` for the next
+    run in the user's cache folder, where these are kept too; None where they are not.
     """
 
     model: Replicas
@@ -28,7 +29,7 @@ class Loaded:
     choices: Mapping[str, Any]
     measurements: tuple[Mapping[str, Any], ...] = ()
     agreement: str | None = None
-    kept: bool = False
+    keep: Callable[[Mapping[str, Any]], object] | None = None
 
     @property
     def padded(self) -> bool:
@@ -42,7 +43,8 @@ class Ready:
 
     `parts(earlier)`: all steps from an item to its output; a model is not asked again for what `earlier` has.
     `memory`: what is going to be taken of it. `noted()`: what was found while it ran. `ceilings`: the items a second
-    that steps could do alone, as far as they were measured. `kept`: every choice of a model is kept for the next run.
+    that steps could do alone, as far as they were measured. `kept`: every choice of a model is kept for the next run;
+    `keep(choices)`: keeps others for the one model there is.
     """
 
     parts: Callable[[Earlier], list[Part]]
@@ -54,6 +56,7 @@ class Ready:
     close: Callable[[], None]
     ceilings: Mapping[str, float] = field(default_factory=dict)
     kept: bool = False
+    keep: Callable[[Mapping[str, Any]], object] | None = None
 
 
 def ready(loaded: Loaded, parts: list[Part]) -> Ready:
@@ -67,5 +70,6 @@ def ready(loaded: Loaded, parts: list[Part]) -> Ready:
         memory=loaded.memory,
         noted=model.noted,
         close=model.close,
-        kept=loaded.kept,
+        kept=loaded.keep is not None,
+        keep=loaded.keep,
     )

@@ -79,7 +79,7 @@ class Several:
             memory=[plan for loaded in members.values() for plan in loaded.memory],
             noted=lambda: {name: noted for name, loaded in members.items() if (noted := loaded.model.noted())},
             close=close,
-            kept=all(loaded.kept for loaded in members.values()),
+            kept=all(loaded.keep is not None for loaded in members.values()),
         )
 
     @property

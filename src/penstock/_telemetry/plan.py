@@ -23,10 +23,11 @@ class Plan:
     `items`: how many there are, None where nobody knows. `looked_at`: real ones that it was measured on. `cpus`: the
     CPU budget. `ceilings`: items a second that each step does alone on all of it. `limit_per_s`: what all of them
     could do at best, None where a step was not measured. `expected_per_s`: what a run of them did for a moment; None
-    where it calls functions of yours, which see each item once. `stages`: workers by stage. `choices`, `measurements`:
-    of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run alone. `timed`:
-    models whose ceilings are from the time when they were chosen. `kept`: the run takes these choices. `seconds`: what
-    it took.
+    where it calls functions of yours, which see each item once. `shapes`: what such runs did with decoder and model in
+    the same threads ("fused"), and in threads of their own ("separate"). `stages`: workers by stage. `choices`,
+    `measurements`: of the models. `memory`: what their copies take, in words. `unmeasured`: steps that were not run
+    alone. `timed`: models whose ceilings are from the time when they were chosen. `kept`: the run takes these choices.
+    `seconds`: what it took.
     """
 
     items: int | None
@@ -43,7 +44,13 @@ class Plan:
     unmeasured: Sequence[str] = field(default_factory=tuple)
     timed: Sequence[str] = field(default_factory=tuple)
     kept: bool = False
+    shapes: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether the model has threads of its own, as that was faster."""
+        return self.choices.get("shape") == "separate"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -83,6 +90,9 @@ class Plan:
             share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
             workers = ", ".join(f"{name} x {n}" for name, n in self.stages.items())
             yield "expected", _rate(self.expected_per_s), f"{share}a short run, {workers}"
+        if len(self.shapes) > 1:
+            chosen = "chosen" if self.is_separate else "not better"
+            yield "  model in threads of its own", _rate(self.shapes["separate"]), chosen
 
     def _terms(self, limit_per_s: float) -> str:
         """Return the sum that the limit is made of; steps that take next to nothing of it by their number."""
