@@ -266,8 +266,7 @@ class Flow:
         nbytes = estimate_nbytes(values)
         with self._pipeline.lock:
             if self.closed or self._draining:
-                return
-            self.account()
+                return  # not accounted: while the source gives, idle workers wait for it whatever has entered
             self._source_s += spent_s
             self.gate.source_cost_s = smooth(self.gate.source_cost_s, spent_s / len(values))
             self.gate.admit(self, chunk, nbytes)
