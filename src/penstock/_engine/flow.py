@@ -197,9 +197,11 @@ class Flow:
     def _cause(self) -> Cause:
         if self._exhausted or self._draining:
             return "end"
+        if not self._full:
+            return "source"
         out, in_flight = self._arrived_to - self.gate.released, self.gate.in_flight
-        queued = self._full and any(post.queue for post in self._pipeline.posts)
-        return cause(full=self._full, queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
+        queued = any(post.queue for post in self._pipeline.posts)
+        return cause(queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
 
     def missing(self) -> int:
         """Return how many items neither came out nor wait for others, where the pipeline is empty. Lock held."""
