@@ -24,19 +24,17 @@ def stage(fn: Callable[..., Any] = abs, workers: int = 1) -> Stage:
 
 
 @pytest.mark.parametrize(
-    ("full", "queued", "held", "out", "inside", "expected"),
+    ("queued", "held", "out", "inside", "expected"),
     [
-        (False, False, 0, 0, 0, "source"),
-        (False, False, 9, 9, 9, "source"),  # it has room
-        (True, True, 9, 0, 0, "stages"),  # work is there, for others
-        (True, False, 5, 1, 1, "order"),
-        (True, False, 1, 5, 1, "output"),
-        (True, False, 0, 0, 2, "window"),
-        (True, False, 2, 2, 2, "window"),
+        (True, 9, 0, 0, "stages"),  # work is there, for others
+        (False, 5, 1, 1, "order"),
+        (False, 1, 5, 1, "output"),
+        (False, 0, 0, 2, "window"),
+        (False, 2, 2, 2, "window"),
     ],
 )
-def test_cause(*, full: bool, queued: bool, held: int, out: int, inside: int, expected: str) -> None:
-    assert cause(full=full, queued=queued, held=held, out=out, inside=inside) == expected
+def test_cause(*, queued: bool, held: int, out: int, inside: int, expected: str) -> None:
+    assert cause(queued=queued, held=held, out=out, inside=inside) == expected
 
 
 def test_waits_add_up() -> None:

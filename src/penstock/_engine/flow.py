@@ -196,9 +196,11 @@ class Flow:
     def _cause(self) -> Cause:
         if self._exhausted or self._draining:
             return "end"
+        if not self._full:
+            return "source"
         out, in_flight = self._arrived_to - self.gate.released, self.gate.in_flight
-        queued = self._full and any(post.queue for post in self._pipeline.posts)
-        return cause(full=self._full, queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
+        queued = any(post.queue for post in self._pipeline.posts)
+        return cause(queued=queued, held=self._held, out=out, inside=in_flight - self._held - out)
 
     def missing(self) -> int:
         """Return how many items neither came out nor wait for others, where the pipeline is empty. Lock held."""
@@ -265,8 +267,7 @@ class Flow:
         nbytes = estimate_nbytes(values)
         with self._pipeline.lock:
             if self.closed or self._draining:
-                return
-            self.account()
+                return  # not accounted: while the source gives, idle workers wait for it whatever has entered
             self._source_s += spent_s
             self.gate.source_cost_s = smooth(self.gate.source_cost_s, spent_s / len(values))
             self.gate.admit(self, chunk, nbytes)

@@ -34,14 +34,12 @@ class Waits:
 NO_WAITS = Waits()
 
 
-def cause(*, full: bool, queued: bool, held: int, out: int, inside: int) -> Cause:
-    """Return what idle workers of the first stage wait for, while more items are to come.
+def cause(*, queued: bool, held: int, out: int, inside: int) -> Cause:
+    """Return what idle workers of the first stage wait for, while the source waits for room.
 
-    full: the source waits for room. queued: items wait before some stage. held: finished items behind one that is not.
+    queued: items wait before some stage. held: finished items behind one that is not.
     out: items that came out, whose room is taken still. inside: all others in flight.
     """
-    if not full:
-        return "source"
     if queued:
         return "stages"
     if inside >= max(held, out):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from penstock._devices import delayed_s
 
-PERIOD_S = 0.05
+PERIOD_S = 0.02
 """Time from one look to the next: a look takes 40 microseconds, and gives the interpreter away twice."""
 
 
