@@ -28,6 +28,8 @@ Take = Callable[[int, int], Chunk | None]
 
 RECHECK_S = 1.0
 """Longest wait before looking whether the other side still lives."""
+CLOSE_S = 0.0001
+"""Changes closer than this are counted as one: where parcels take no longer, to tell them apart costs as much."""
 SOURCE_STOP_S = 0.5
 """How long a close waits for the source, which may be blocked for good in the user's iterable."""
 
@@ -189,6 +191,8 @@ class Flow:
         Called before anything changes that this is read off.
         """
         now = time.perf_counter()
+        if now - self._accounted < CLOSE_S:
+            return  # counted with what comes next
         idle = self._pipeline.posts[0].idle
         if idle:
             self._waits[self._cause()] += idle * (now - self._accounted)
