@@ -42,6 +42,8 @@ from penstock.errors import PenstockError, SinkError, StageError, Stalled
 
 COMMIT_S = 0.5
 """Longest time a finished item waits to be committed."""
+LOOK_S = 0.1
+"""From one look at the pipeline, for what is shown and recorded, to the next: commits may come much faster."""
 MOST_UNCOMMITTED = 16_384
 """Items in flight at most: each waits for its commit, with all that the ledger and the output will have of it."""
 SHOWN_FAILURES = 100
@@ -122,7 +124,7 @@ class Drive:
                     self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress, climber: Climber) -> None:
-        committed, window = time.monotonic(), 1
+        committed, window, look_at = time.monotonic(), 1, 0.0
         while (parcels := flow.collect(COMMIT_S, max(1, window // 4))) is not None:
             lifesign.beat()
             begun = time.perf_counter()
@@ -133,9 +135,11 @@ class Drive:
                 self._commit(flow)
                 committed, window = now, flow.statistics().window
                 self.tally.window = max(self.tally.window, window)
-                statistics = pipeline.statistics()
-                progress.update(self.tally.done, self.tally.failed, 0, statistics)
-                self._note_state(statistics)
+                if now >= look_at:
+                    look_at = now + LOOK_S
+                    statistics = pipeline.statistics()
+                    progress.update(self.tally.done, self.tally.failed, 0, statistics)
+                    self._note_state(statistics)
             self.tally.output_s += time.perf_counter() - begun
             if self._is_to_stop(flow, progress):
                 if self._grace.over(came=bool(parcels), usual_s=pipeline.usual_s()):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from penstock._engine import flow as module
 from penstock._engine.chunks import one_by_one
 from penstock._engine.flow import Flow
 from penstock._engine.idle import Waits, cause
@@ -65,6 +67,20 @@ def enter(flow: Flow, start: int, n: int) -> Parcel:
 def test_idle_workers_are_counted_each(flow: Flow) -> None:
     assert passed(flow, 5.0, idle=3).source == pytest.approx(15.0, abs=0.1)
     assert passed(flow, 5.0, idle=0).total == pytest.approx(15.0, abs=0.1)
+
+
+def test_changes_close_to_each_other_count_as_one(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost of the time between them."""
+    now = [flow._accounted]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    flow._pipeline.posts[0].idle = 2
+    for _ in range(3):
+        now[0] += 0.6 * module.CLOSE_S
+        flow.account()
+    assert flow.statistics().waits.total == pytest.approx(2 * 1.2 * module.CLOSE_S)
+    now[0] += 1.0
+    flow.account()
+    assert flow.statistics().waits.total == pytest.approx(2 * (1.0 + 1.8 * module.CLOSE_S))
 
 
 def test_finished_items_behind_one_that_is_not_hold_the_order(flow: Flow) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Take = Callable[[int, int], Chunk | None]
 """take(n, block), n a multiple of block: gives the items of about n / block blocks; None when there are no more."""
 
+CLOSE_S = 0.0001
+"""Changes closer than this are counted as one: where parcels take no longer, to tell them apart costs as much."""
 SOURCE_STOP_S = 0.5
 """How long a close waits for the source, which may be blocked for good in the user's iterable."""
 
@@ -188,6 +190,8 @@ class Flow:
         Called before anything changes that this is read off.
         """
         now = time.perf_counter()
+        if now - self._accounted < CLOSE_S:
+            return  # counted with what comes next
         idle = self._pipeline.posts[0].idle
         if idle:
             self._waits[self._cause()] += idle * (now - self._accounted)
