@@ -31,6 +31,7 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_climbing, "STRETCH_S", 0.3)
     monkeypatch.setattr(_climbing, "SETTLE_S", 0.05)
     monkeypatch.setattr(_climb, "WORTH_S", 0.5)
+    monkeypatch.setattr(_climb, "CALM", 1.0)  # whatever else the machine does
 
 
 @pytest.fixture
@@ -62,11 +63,10 @@ def steps_of(report: penstock.Report) -> list[dict[str, Any]]:
 
 
 def test_what_waits_gets_more_workers(go: Go) -> None:
-    report = go(1500, stages=[wait])
-    assert report.plan["stages"]["wait"] > cpu_budget().threads
-    first, cpus = steps_of(report)[0], cpu_budget().threads
-    assert (first["step"], first["kept"]) == (f"workers of wait: {cpus} -> {2 * cpus}", True)
-    assert first["gain"] > 0.25
+    report = go(2500, stages=[wait])
+    first = steps_of(report)[0]
+    assert (first["step"], first["kept"]) == ("workers of wait: 2 -> 4", True)
+    assert report.plan["stages"]["wait"] > 2
 
 
 def test_numbers_that_the_user_gave_stay(go: Go) -> None:

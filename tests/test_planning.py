@@ -93,7 +93,13 @@ def test_the_run_begins_with_what_was_planned(
 
 
 @pytest.mark.parametrize(
-    ("rates", "chosen"), [((100.0, 120.0, 110.0), True), ((100.0, 120.0, 101.0), False), ((100.0, 104.0), False)]
+    ("rates", "chosen"),
+    [
+        ((100.0, 120.0, 90.0, 110.0), True),
+        ((100.0, 120.0, 90.0, 101.0), False),
+        ((100.0, 120.0, 110.0, 115.0), False),
+        ((100.0, 104.0), False),
+    ],
 )
 def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
     model: str, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: tuple[float, ...], chosen: bool
@@ -109,7 +115,7 @@ def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
     how: dict[str, Any] = {"preset": "inception", "runtime": "onnxruntime", "threads": 2}
     made = plan(photos, Request(model=model, **how))
     fused, apart = ["decode+preprocess+model+postprocess+write"], ["decode+preprocess", "model", "postprocess+write"]
-    assert shapes == [fused, *[apart] * (len(rates) - 1)]
+    assert shapes == [fused, apart, fused, apart][: len(rates)]
     assert made.shapes == {"fused": 100.0, "separate": rates[1]}
     assert made.expected_per_s == (110.0 if chosen else 100.0)
     assert list(made.stages) == (apart if chosen else fused)

@@ -316,7 +316,8 @@ class Recipe:
         own: Literal["thread", "process"] | None = None
         if self.calls:
             own = "process" if model.concurrency == "process" else "thread"
-        pinned = model.serial or self.request.replicas != "auto" or self.request.threads != "auto" or own == "process"
+        said = self.request.replicas != "auto" or self.request.threads != "auto"
+        pinned = said or model.serial or own == "process" or model.devices != ("cpu",)  # a device's memory is planned
         apart = self.threads if loaded.choices.get("shape") == "separate" else None  # as a plan found to be faster
         return Part(step, model.callers or apart, serial=model.serial, own=own, tryable=tryable, pinned=pinned)
 

@@ -18,8 +18,9 @@ from penstock._telemetry.verdict import BUSY, verdict
 
 GAIN, LOSS = 0.05, 0.02
 """What a step up has to give at least, and what a step down may cost at most."""
-SURE = 0.25
-"""A gain from which one look is enough: a smaller one counts where going back loses it again."""
+SURE, CALM = 0.25, 0.1
+"""A gain from which one look is enough, where others had no more than that share of the CPUs: else it counts only where
+going back loses it again."""
 IDLE = 1.5
 """Workers that have nothing to do, on average, from which fewer are tried, where there are more than CPUs."""
 AGAIN_S = 20.0
@@ -46,7 +47,7 @@ class Bounds:
     movable: frozenset[int]
     most_workers: int
     sendable: frozenset[tuple[int, int]] = frozenset()
-    most_window: int = 8
+    most_window: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +83,21 @@ class Climb:
     _not_before: dict[str, float] = field(default_factory=dict)
     _patience_s: dict[str, float] = field(default_factory=dict)
 
-    def next(self, seen: Seen, t_s: float, left_s: float, memory: tuple[int, int]) -> Numbers:
+    def next(self, seen: Seen, rate: float, t_s: float, left_s: float, memory: tuple[int, int]) -> Numbers:
         """Return the numbers for the next stretch, where the last one was as `seen`, `t_s` after the beginning.
 
-        left_s: what is left of the run. memory: bytes that are in use, and that are there beyond that.
+        rate: its items a second, without the time that other programs had. left_s: what is left of the run. memory:
+        bytes that are in use, and that are there beyond that.
         """
-        if self._trial is None:
-            return self._begin(seen, t_s, left_s, memory[0])
-        trial, rate = self._trial, seen.rate
+        trial = self._trial
+        if trial is None:
+            return self._begin(seen, rate, t_s, left_s, memory[0])
         if trial.after_per_s:  # this was a second look at what there was before
             return self._end(trial, t_s, max(trial.before_per_s, rate), memory[1])
         trial.after_per_s, trial.after_memory = rate, memory[0]
         gain = rate / trial.before_per_s - 1
-        if trial.move.up and self._needed(trial, memory[1]) <= gain < SURE:
+        sure = gain >= SURE and seen.delayed_s < CALM * seen.cpus * seen.seconds
+        if trial.move.up and gain >= self._needed(trial, memory[1]) and not sure:
             return self.numbers
         return self._end(trial, t_s, trial.before_per_s, memory[1])
 
@@ -106,18 +109,15 @@ class Climb:
             self.steps.append({"t_s": round(t_s, 2), "step": move.words, "kept": False, "why": why})
         return self.numbers
 
-    @property
-    def climbs(self) -> bool:
-        """Whether a step is being tried."""
-        return self._trial is not None
+    def close(self, t_s: float) -> None:
+        """End with the run: a step that was being tried was neither good nor bad."""
+        self.refused("the run ended first", t_s)
 
-    def _begin(self, seen: Seen, t_s: float, left_s: float, memory: int) -> Numbers:
-        if seen.items < 1:
-            return self.numbers
+    def _begin(self, seen: Seen, rate: float, t_s: float, left_s: float, memory: int) -> Numbers:
         for move in moves(seen, self.numbers, self.bounds):
             worth_s, from_s = (10 * WORTH_S, EXPLORE_S) if move.explores else (WORTH_S, 0.0)
             if left_s >= worth_s and t_s >= max(from_s, self._not_before.get(move.key, 0.0)):
-                self._trial = _Trial(move, seen.rate, memory)
+                self._trial = _Trial(move, rate, memory)
                 return move.numbers
         return self.numbers
 
@@ -161,7 +161,7 @@ _OPPOSITE = str.maketrans("+-", "-+")
 def told(step: dict[str, Any]) -> str:
     """Return a step that was tried, in a line."""
     if "gain" not in step:
-        return f"{step['step']}: not possible: {step['why']}"
+        return f"{step['step']}: not kept: {step['why']}"
     taken = step["memory_bytes"]
     memory = f", {taken / 2**20:+,.0f} MiB" if abs(taken) >= 2**20 else ""
     rates = f"{step['before_per_s']:,.1f}/s -> {step['after_per_s']:,.1f}/s ({step['gain']:+.1%}{memory})"
@@ -187,7 +187,9 @@ def _to_processes(seen: Seen, numbers: Numbers, bounds: Bounds) -> Iterator[Move
     steps = {place: seen.stages[place[0]].steps[place[1]] for place in bounds.sendable - numbers.apart}
     for place in sorted(steps, key=lambda place: -steps[place].busy_s):
         words = f"{steps[place].name} in processes in the place of threads"
-        yield Move(f"apart {place}", words, replace(numbers, apart=numbers.apart | {place}))
+        n = numbers.workers[place[0]]
+        workers = _with(numbers, place[0], min(n, seen.cpus) if place[0] in bounds.movable else n)
+        yield Move(f"apart {place}", words, replace(numbers, apart=numbers.apart | {place}, workers=workers))
 
 
 def _widened(numbers: Numbers) -> Move:
@@ -212,6 +214,11 @@ def _of_stage(seen: Seen, s: int, stage: StageStatistics, numbers: Numbers, boun
 
 def _of_workers(stage: StageStatistics, s: int, n: int, numbers: Numbers, *, explores: bool = False) -> Move:
     before, up = numbers.workers[s], n > numbers.workers[s]
-    workers = (*numbers.workers[:s], n, *numbers.workers[s + 1 :])
+    workers = _with(numbers, s, n)
     words = f"workers of {stage.name}: {before} -> {n}"
     return Move(f"workers {s} {'+' if up else '-'}", words, replace(numbers, workers=workers), up, explores)
+
+
+def _with(numbers: Numbers, s: int, n: int) -> tuple[int, ...]:
+    """Return the workers by stage, `n` of stage `s`."""
+    return (*numbers.workers[:s], n, *numbers.workers[s + 1 :])

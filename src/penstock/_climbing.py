@@ -6,18 +6,19 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from penstock._climb import Bounds, Climb, Numbers, told
-from penstock._devices import cpu_budget, memory_budget, memory_use
+from penstock._devices import cpu_budget, family_bytes, memory_available
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.step import Step
 from penstock._observer import Observer
 from penstock._plan import Part
-from penstock._telemetry.seen import Seen
+from penstock._telemetry.seen import FEW, Seen
 from penstock.errors import PenstockError
 
-STRETCH_S, STRETCH_ITEMS = 1.0, 16
-"""A stretch of a run that says something: its time, and what comes out in it, at least."""
+STRETCH_S = 1.0
+"""A stretch of a run that says something takes so long at least, and until FEW items have come out."""
 SETTLE_S = 0.25
 """After a move, before a stretch begins; what was in flight has come out by then, too."""
 MOST_TIMES, MOST_WORKERS = 8, 64
@@ -40,7 +41,7 @@ def bounds_of(crews: Sequence[Sequence[Part]], *, threads: bool, window: bool) -
     return Bounds(frozenset(movable), most, frozenset(_elsewhere(crews)), MOST_WINDOW if window else 1)
 
 
-def _elsewhere(crews: Sequence[Sequence[Part]]) -> dict[tuple[int, int], Callable[[], Step]]:
+def _elsewhere(crews: Sequence[Sequence[Part]]) -> dict[tuple[int, int], Callable[[int], Step]]:
     """Return what makes the steps, by stage and place in it, that may be done by processes."""
     parts = ((s, p, part.elsewhere) for s, crew in enumerate(crews) for p, part in enumerate(crew))
     return {(s, p): make for s, p, make in parts if make is not None}
@@ -58,16 +59,11 @@ class Climber:
         self._threads = [post.stage.steps for post in pipeline.posts]
         self._climb = Climb(Numbers(tuple(post.stage.workers for post in pipeline.posts)), bounds)
         self._idle = not bounds.movable and not bounds.sendable and bounds.most_window == 1
-        self._set = self._climb.numbers
+        self._in_force = self._climb.numbers
         self._from: Seen | None = None
         self._flush = 0
         """Items that have to come out before a stretch begins."""
         self._due_s = SETTLE_S
-
-    @property
-    def steps(self) -> list[dict[str, object]]:
-        """The steps that were tried, with their effect."""
-        return self._climb.steps
 
     def look(self, done: int) -> list[str]:
         """See whether another stretch is over, `done` items after the beginning, and move what is to be moved.
@@ -84,10 +80,16 @@ class Climber:
             _LOG.info("%s", line)
         return said
 
+    def close(self) -> list[dict[str, Any]]:
+        """End with the run; return the steps that were tried, with their effect."""
+        self._climb.close(self._observer.elapsed_s)
+        return self._climb.steps
+
     def _step(self, done: int, t_s: float) -> None:
-        if (why := self._refusal()) is not None:
-            self._move(self._climb.refused(why, t_s), done, t_s)
-        elif not all(self._pipeline.settled(s) for s in range(len(self._threads))):
+        stages = range(len(self._threads))
+        if refusals := [why for s in stages if (why := self._pipeline.refusal(s)) is not None]:
+            self._move(self._climb.refused(str(refusals[0]), t_s), t_s, anew=True)
+        elif not all(self._pipeline.settled(s) for s in stages):
             self._due_s = t_s + SETTLE_S
         elif self._from is None:
             self._from, self._due_s = self._observer.seen(), t_s + STRETCH_S
@@ -95,50 +97,48 @@ class Climber:
             self._judge(self._observer.seen().since(self._from), done, t_s)
 
     def _judge(self, stretch: Seen, done: int, t_s: float) -> None:
-        if stretch.items < STRETCH_ITEMS:
+        if stretch.items < FEW:  # of so few, the verdict says nothing
             self._due_s = t_s + STRETCH_S / 4
             return
-        left_s = math.inf if self._todo is None else (self._todo - done) / stretch.rate
-        numbers = self._climb.next(_undisturbed(stretch), t_s, left_s, (memory_use(0).resident, memory_budget()))
-        self._move(numbers, done, t_s)
-
-    def _move(self, numbers: Numbers, done: int, t_s: float) -> None:
-        """Set `numbers`, and have the next stretch begin once they are what the pipeline works with."""
+        rate = stretch.items / undisturbed_s(stretch)
+        left_s = math.inf if self._todo is None else (self._todo - done) / rate
+        memory = (family_bytes(), memory_available())
         self._from, self._due_s = None, t_s
-        if numbers == self._set:
+        self._move(self._climb.next(stretch, rate, t_s, left_s, memory), t_s)
+
+    def _move(self, numbers: Numbers, t_s: float, *, anew: bool = False) -> None:
+        """Have the pipeline work with `numbers`, and the next stretch begin once it does.
+
+        `anew`: also where it should work with them already, but a worker could not begin.
+        """
+        if numbers == self._in_force and not anew:
             return
-        before, self._set = self._set, numbers
-        self._flush = done + sum(flow.in_flight for flow in self._pipeline.statistics().flows)
-        self._due_s = t_s + SETTLE_S
         try:
-            for s in range(len(self._threads)):
-                steps = self._steps(s, numbers)
-                if steps is not self._pipeline.posts[s].stage.steps or numbers.workers[s] != before.workers[s]:
-                    self._pipeline.resize(s, numbers.workers[s], steps)
+            steps = [self._steps(s, numbers) for s in range(len(self._threads))]
         except PenstockError as error:  # a step that cannot be done by processes
-            self._move(self._climb.refused(str(error), t_s), done, t_s)
-        if numbers.window != before.window:
-            self._pipeline.widen(numbers.window)
+            numbers = self._climb.refused(str(error), t_s)
+            steps = [self._steps(s, numbers) for s in range(len(self._threads))]
+        self._in_force, self._from, self._due_s = numbers, None, t_s + SETTLE_S
+        self._flush = self._pipeline.statistics().flows[0].admitted
+        for s, (there, wanted) in enumerate(zip(self._pipeline.posts, steps, strict=True)):
+            if anew or there.stage.steps is not wanted or there.stage.workers != numbers.workers[s]:
+                self._pipeline.resize(s, numbers.workers[s], wanted)
+        self._pipeline.widen(numbers.window)
 
     def _steps(self, s: int, numbers: Numbers) -> tuple[Step, ...]:
         """Return the steps of a stage, those done by processes in the place of what threads did. Raises UsageError."""
         there, threads = self._pipeline.posts[s].stage.steps, self._threads[s]
-        apart = [p for p in range(len(threads)) if (s, p) in numbers.apart]
-        if not apart:
-            return threads
-        if all((there[p] is not threads[p]) is (p in apart) for p in range(len(threads))):
+        apart = {p for p in range(len(threads)) if (s, p) in numbers.apart}
+        now = {p for p in range(len(threads)) if there[p] is not threads[p]}
+        if apart == now:
             return there
-        return tuple(self._sent(s, p) if p in apart else step for p, step in enumerate(threads))
+        return tuple(self._sent(s, p, numbers) if p in apart else step for p, step in enumerate(threads))
 
-    def _sent(self, s: int, p: int) -> Step:
-        return replace(self._elsewhere[s, p](), notes=self._threads[s][p].notes)
-
-    def _refusal(self) -> str | None:
-        found = [why for s in range(len(self._threads)) if (why := self._pipeline.refusal(s)) is not None]
-        return str(found[0]) if found else None
+    def _sent(self, s: int, p: int, numbers: Numbers) -> Step:
+        return replace(self._elsewhere[s, p](numbers.workers[s]), notes=self._threads[s][p].notes)
 
 
-def _undisturbed(stretch: Seen) -> Seen:
-    """Return a stretch without the time in which other programs had the CPUs that its workers would have used."""
+def undisturbed_s(stretch: Seen) -> float:
+    """Return the seconds of a stretch without those in which other programs had the CPUs its workers wanted."""
     workers = sum(stage.workers for stage in stretch.stages)
-    return replace(stretch, seconds=max(stretch.seconds - stretch.delayed_s / workers, stretch.seconds / 10))
+    return max(stretch.seconds - stretch.delayed_s / workers, stretch.seconds / 10)

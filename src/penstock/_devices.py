@@ -105,6 +105,14 @@ def memory_use(limit: int, root: Path = Path("/")) -> MemoryUse:
     return MemoryUse(resident, peak, limit)
 
 
+def family_bytes(root: Path = Path("/")) -> int:
+    """Return the bytes that this process and the processes it has started hold; 0 where nobody tells (proc(5))."""
+    tasks = (root / "proc/self/task").glob("*/children")
+    pids = ["self", *(pid for task in tasks for pid in (read(task) or "").split())]
+    texts = (read(root / f"proc/{pid}/status") for pid in pids)
+    return sum(parse_memory_use(text)[0] for text in texts if text is not None and "VmHWM:" in text)
+
+
 def parse_memory_use(text: str) -> tuple[int, int]:
     """Return the bytes resident now and at most, of a `/proc/PID/status`."""
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -135,6 +143,8 @@ def delayed_s(thread: int | None = None, root: str | Path = "") -> float:
         return 0.0
     try:
         text = os.read(file, 128)
+    except ProcessLookupError:  # it has ended since
+        return 0.0
     finally:
         os.close(file)
     return int(text.split()[1]) / 1e9 if text else 0.0

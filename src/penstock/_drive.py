@@ -120,7 +120,7 @@ class Drive:
                     self._commit(flow)
                     lifesign.rest()
                     progress.update(self.tally.done, self.tally.failed, 0, pipeline.statistics())
-                    observer.close(climber.steps)
+                    observer.close(climber.close())
                     self._record.close(pipeline.statistics(), (self.tally.done, self.tally.failed), latencies(pipeline))
 
     def _loop(self, pipeline: Pipeline, flow: Flow, progress: Progress, climber: Climber) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock._devices import cpu_budget, delayed_s, forget_memory_peak, memory_use
+from penstock._devices import cpu_budget, forget_memory_peak, memory_use
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import PipelineStatistics, StepStatistics
 from penstock._models.footprint import exceeded
@@ -64,7 +64,7 @@ class Observer:
             stages=statistics.stages,
             cpus=cpu_budget().threads,
             cpu_s=time.process_time() - self._cpu_s,
-            delayed_s=sum(delayed_s(worker.thread.native_id) for worker in self._pipeline.workers),
+            delayed_s=self._pipeline.delayed_s(),
             source_s=flow.source_s,
             output_s=tally.output_s,
             late_s=flow.late_s,
@@ -81,9 +81,7 @@ class Observer:
         tally.seconds, tally.seen = self.elapsed_s, self.seen()
         tally.steps = steps_of(statistics)
         tally.notes.update(statistics.notes)
-        tally.plan |= {**self._found(statistics), **self._ready.noted()}
-        if climbed:
-            tally.plan["climb"] = climbed
+        tally.plan |= {**self._found(statistics), "climb": climbed, **self._ready.noted()}
 
     def _found(self, statistics: PipelineStatistics) -> dict[str, Any]:
         peak = memory_use(0).peak

@@ -135,7 +135,7 @@ class Workers:
 
     `kind`: "thread", or "process": each worker is a process, for code that holds the interpreter lock, crashes, or
     hangs. One that dies or takes longer than `Limits(item_timeout_s=)` costs the item it had in hand, and is replaced.
-    The function, what it takes and what it returns have to pickle; arrays travel through shared memory. "auto": threads
+    The function, all it takes and all it returns have to pickle; arrays travel through shared memory. "auto": threads
     at first; where the interpreter lock is what holds a run up, processes are tried, and kept where that is faster. (It
     is for you to allow: a function in a process cannot change anything in your program. A Session leaves it at
     threads.) `n` "auto": as many as there are common threads, and in a run more or fewer, as it finds to be fastest.

@@ -32,8 +32,8 @@ def worker_part(stage: Workers, fn: Callable[..., Any], threads: int, *, takes_i
         return Part(Step.of(name, fn, takes_item=takes_item), own, own="thread", pinned=own is not None)
     if stage.kind == "auto":
         sampled = Sampled(fn)
-        step, move = Step.of(name, sampled, takes_item=takes_item), partial(_moved, name, sampled, own or threads)
-        return Part(step, own, own="thread", pinned=own is not None, elsewhere=partial(move, takes_item=takes_item))
+        step, elsewhere = Step.of(name, sampled, takes_item=takes_item), partial(_moved, name, sampled, takes_item)
+        return Part(step, own, own="thread", pinned=own is not None, elsewhere=elsewhere)
     from penstock._engine.processes import stage_step
 
     return Part(stage_step(name, fn, workers=own or threads, takes_item=takes_item), own, own="process", pinned=True)
@@ -44,7 +44,7 @@ class Sampled:
     """A function, with the first call of it that gave something: to see whether the like can be sent to a process."""
 
     fn: Callable[..., Any]
-    seen: tuple[Any, Any] | None = field(default=None, repr=False)
+    seen: tuple[Any, ...] | None = field(default=None, repr=False)
 
     def __call__(self, *given: Any) -> Any:
         """Call it."""
@@ -54,8 +54,8 @@ class Sampled:
         return answer
 
 
-def _moved(name: str, sampled: Sampled, workers: int, *, takes_item: bool) -> Step:
-    """Return the step that has the function called in processes. Raises UsageError where it cannot be."""
+def _moved(name: str, sampled: Sampled, takes_item: bool, workers: int) -> Step:
+    """Return the step that has the function called in `workers` processes. Raises UsageError where it cannot be."""
     from penstock._engine import messages
     from penstock._engine.processes import stage_step
 
@@ -63,6 +63,7 @@ def _moved(name: str, sampled: Sampled, workers: int, *, takes_item: bool) -> St
         messages.dumps(sampled.seen)
     except Exception as error:
         raise UsageError(f"what {name} takes, or returns, cannot be sent to a process: {error}") from error
+    sampled.seen = ()
     return stage_step(name, sampled.fn, workers=workers, takes_item=takes_item, main=False)
 
 

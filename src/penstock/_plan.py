@@ -24,7 +24,7 @@ class Part:
     `own`: where code of the user's runs, which may use any library and sees each item once; None: it is penstock's own.
     `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
     `pinned`: the user has said how many do it, or more of them would be more copies: a run leaves it at that.
-    `elsewhere()`: returns the step that has the same done by processes, where it may be (raises UsageError where not).
+    `elsewhere(n)`: returns the step that has the same done by n processes, where it may be; raises UsageError else.
     """
 
     step: Step
@@ -34,7 +34,7 @@ class Part:
     own: Literal["thread", "process"] | None = None
     tryable: bool = False
     pinned: bool = False
-    elsewhere: Callable[[], Step] | None = None
+    elsewhere: Callable[[int], Step] | None = None
 
 
 def crews_of(parts: Sequence[Part]) -> list[list[Part]]:

@@ -14,7 +14,7 @@ from typing import Any
 from penstock._branches import encoding
 from penstock._ceilings import ITEMS, Trial, ceilings, limit_of, raced, trials
 from penstock._contracts import Failure, Partial, Sink, Source
-from penstock._devices import cpu_budget, delayed_s, memory_budget
+from penstock._devices import cpu_budget, memory_budget
 from penstock._engine.chunks import listed, positional
 from penstock._engine.flow import Flow, Take
 from penstock._engine.pipeline import Pipeline
@@ -87,7 +87,11 @@ def _tried(
     if apart is None or keep is None or not fused or not (rate := run(stages_of(apart, threads))):
         return made
     made = replace(made, shapes={"fused": fused, "separate": rate})
-    if rate < fused * SURELY or (rate := min(rate, run(stages_of(apart, threads)) or 0.0)) < fused * SURELY:
+    if rate < fused * SURELY:
+        return made
+    fused = max(fused, run(stages_of(parts, threads)) or 0.0)  # the first look may have been a bad one
+    rate = min(rate, run(stages_of(apart, threads)) or 0.0)
+    if rate < fused * SURELY:
         return made
     choices = {**ready.choices, "shape": "separate"}
     keep(choices)
@@ -200,7 +204,7 @@ def _absorb_until(deadline: float, pipeline: Pipeline, flow: Flow, sink: Sink, p
 
 def _delayed_s(pipeline: Pipeline) -> float:
     """Return for how long, on average, the workers wanted a CPU that others had."""
-    return sum(delayed_s(worker.thread.native_id) for worker in pipeline.workers) / len(pipeline.workers)
+    return pipeline.delayed_s() / len(pipeline.workers)
 
 
 @contextmanager

@@ -150,18 +150,20 @@ class Task:
             parts = [*ready.parts(earlier), Part(Step.of("write", encode, takes_item=True))]
             anew = ready.parts({})  # a model that is not asked again would seem to take no time
             with drive.interrupts.deferred():
-                ready = replace(ready, ceilings={**self._raced(ready), **self._ceilings(job, anew, entries, todo)})
+                ready = replace(ready, ceilings=self._ceilings(job, ready, anew, entries, todo))
             checkpoint()
             drive.run(parts, self._take(job), ready, self._recipe.threads)
 
-    def _ceilings(self, job: Job, parts: Sequence[Part], entries: Sequence[Any], todo: int | None) -> dict[str, float]:
+    def _ceilings(
+        self, job: Job, ready: Ready, parts: Sequence[Part], entries: Sequence[Any], todo: int | None
+    ) -> dict[str, float]:
         """Return what the steps could do alone: as the job knows it of this machine, or measured now."""
         threads = cpu_budget().threads
         here = {"threads": threads, "cpu": cpu_name()}
         kept = job.ledger.get(CEILINGS)
         if kept is not None and kept["of"] == here:
             return dict(kept["rates"])
-        rates = of_run(parts, entries, threads, todo)
+        rates = {**self._raced(ready), **of_run(parts, entries, threads, todo)}
         if rates:
             job.remember(CEILINGS, {"of": here, "rates": rates})
         return rates

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +15,6 @@ from penstock._engine.chunks import one_by_one
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
-
-if TYPE_CHECKING:
-    import pytest
 
 WAIT_S = 20.0
 
@@ -158,15 +156,60 @@ def test_seconds_of_workers_are_counted_while_their_number_changes(monkeypatch: 
         assert pipeline.statistics().stages[0].staffed_s == 2 * 10.0 + 5 * 2.0
 
 
-def test_the_window_grows_with_the_workers() -> None:
-    batches, window = Stage("work", (Step.of("work", list, block=4),), 1), Window(min_items=8, max_items=8)
+def test_the_window_follows_the_workers_and_its_stretching(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, window = Stage("work", (Step.of("work", list, block=4),), 1), Window(min_items=8, max_items=1000)
     with Pipeline([batches]) as pipeline, pipeline.flow(one_by_one(range(0)), window) as flow:
-        pipeline.resize(0, 16)
+
+        def allowed() -> int:
+            return flow.statistics().window
+
         with pipeline.lock:
             flow.gate.came_out(1000)
-        assert flow.statistics().window == 2 * 16 * 4
+        pipeline.resize(0, 16)
+        assert allowed() == 2 * 16 * 4
+        pipeline.resize(0, 1)
+        assert allowed() == 8
         pipeline.widen(2)
-        assert flow.statistics().window == 2 * 16 * 4  # no more than the planned maximum
+        assert allowed() == 16
+        monkeypatch.setattr(pipeline, "rate", lambda: 400.0)  # a window of a quarter of a second
+        assert allowed() == 200
+        pipeline.widen(1)
+        assert allowed() == 100
+        with pipeline.lock:
+            flow.gate.measured(1 << 20, 1)
+        held = (1 << 30) // (1 << 20)
+        monkeypatch.setattr(pipeline, "rate", lambda: 1e6)
+        assert allowed() == 1000 < held
+
+
+def test_a_worker_that_cannot_begin_is_no_loss_only_where_others_work() -> None:
+    def broken() -> Any:
+        raise OSError("no process may be had")
+
+    stuck = Step("work", broken)
+    pipeline = Pipeline([stage(abs, 1)])
+
+    def end() -> None:
+        with pipeline:
+            until(pipeline, lambda: pipeline.workers[0].entered)
+            pipeline.resize(0, 1, (stuck,))
+            until(pipeline, lambda: pipeline.posts[0].refusal is not None)  # the other one is there still
+            with pipeline.lock:
+                pipeline.workers[0].entered = False  # as one is that took the place of a stuck one
+            pipeline.resize(0, 1, (stuck,))
+            until(pipeline, lambda: pipeline._error is not None)
+
+    with pytest.raises(OSError, match="no process"):
+        end()
+
+
+def test_what_those_who_left_waited_for_a_cpu_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock._engine.crew.delayed_s", lambda *_: 1.5)
+    with Pipeline([stage(abs, 4)]) as pipeline:
+        assert pipeline.delayed_s() == 6.0
+        pipeline.resize(0, 1)
+        until(pipeline, lambda: len(pipeline.workers) == 1)
+        assert pipeline.delayed_s() == 6.0
 
 
 @given(st.lists(st.integers(1, 6), max_size=8), st.integers(1, 3), st.booleans())

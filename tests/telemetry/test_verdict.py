@@ -29,7 +29,7 @@ def stage(workers: int, *steps: StepStatistics) -> StageStatistics:
 def seen(*stages: StageStatistics, **changes: Any) -> Seen:
     """Return a run of 1,000 items in 10 s on 2 CPUs that used them for as long as its steps say."""
     cpu_s = sum(step.cpu_s for stage in stages for step in stage.steps)
-    given = frozenset({"fetch", "f"})
+    given = frozenset({"fetch", "f", "model", "a: model"})
     return replace(Seen(1000, 10.0, stages, cpus=2, cpu_s=cpu_s, given=given), **changes)
 
 
@@ -94,6 +94,15 @@ def test_what_held_it_back(given_: Seen, name: str, said: str) -> None:
     found = verdict(given_)
     assert found.bottleneck == name
     assert said in found.sentence
+
+
+def test_a_runtime_whose_threads_others_keep_from_the_cpus_does_not_wait() -> None:
+    """Its caller hardly computes; and where other programs have the CPUs, neither do its threads."""
+    mine = stage(2, step("model", 19.0, computing=0.02))
+    assert "replicas=16" in verdict(seen(mine)).sentence
+    found = verdict(seen(mine, given=frozenset()))
+    assert (found.bottleneck, "replicas=" in found.sentence) == ("model", False)
+    assert found.sentence.endswith("model 95% busy; a GPU or a smaller model would help")
 
 
 def test_more_workers_than_the_others_can_keep_up_with_are_not_called_for() -> None:

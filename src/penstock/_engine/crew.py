@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from penstock._devices import delayed_s
 from penstock._engine.post import Post
 from penstock._engine.work import HERE, Worker
 
@@ -28,6 +29,7 @@ class Crew:
         self._by_thread: dict[threading.Thread, Worker] = {}
         self._gone: list[Worker] = []
         self._gone_items = [0] * len(posts)
+        self._gone_delayed_s = 0.0
         self._made = [0] * len(posts)
         self.wanted = self._want()
         self.workers = [self._worker(s) for s, post in enumerate(posts) for _ in range(post.stage.workers)]
@@ -66,10 +68,19 @@ class Crew:
         if self._gone_items[stage]:
             yield self._gone_items[stage]
 
+    def delayed_s(self) -> float:
+        """Return for how long all workers, those that have left too, wanted a CPU that others had."""
+        return self._gone_delayed_s + sum(delayed_s(worker.thread.native_id) for worker in self.workers)
+
+    def can_spare(self, worker: Worker) -> bool:
+        """Tell whether a worker that could not begin was called for while others are at work, and is not needed."""
+        others = (one for one in self.workers if one.stage == worker.stage and one is not worker)
+        return worker.extra and not worker.entered and any(one.entered and not one.leaving for one in others)
+
     def replace(self, worker: Worker) -> None:
         """Start another worker in the place of one that was given up. Raises RuntimeError where there can be none."""
         other = self._worker(worker.stage, worker.thread.name + "+")
-        other.items, other.extra = worker.items, worker.extra
+        other.items, other.extra = worker.items, worker.extra or worker.steps is not other.steps
         self.workers[self.workers.index(worker)] = other
         other.thread.start()
         self.settle(worker.stage)
@@ -118,9 +129,10 @@ class Crew:
         return True
 
     def leave(self, worker: Worker) -> None:
-        """Let a worker go that holds nothing any more; its thread ends by itself."""
+        """Let a worker go that holds nothing any more; its thread, which calls this, ends by itself."""
         self.workers.remove(worker)
         self._gone_items[worker.stage] += worker.items
+        self._gone_delayed_s += delayed_s()
         self._gone = [*(one for one in self._gone if one.thread.is_alive()), worker]
         self.forget(worker)
         self._posts[worker.stage].ready.notify_all()  # it may have been told of a parcel that waits

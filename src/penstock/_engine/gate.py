@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock._engine.idle import NO_WAITS, Waits
@@ -41,6 +40,7 @@ class Gate:
         self.source_cost_s = 0.0
         self._pipeline = pipeline
         self._planned = self._window = window
+        self._least, self._times = 0, 1.0
         self._linger_s = linger_s
         self._item_nbytes = 0.0
         self._largest = self._came = self._synthetic = 0
@@ -51,19 +51,12 @@ class Gate:
         """Begin where `other`, which another flow had on the same pipeline, has come to: the items will be alike."""
         self._came, self._item_nbytes = other._came, other._item_nbytes
 
-    def widen(self, items: int) -> None:
-        """Let at least `items` be in flight, as there are more workers now."""
-        planned, window = self._planned, self._window
-        self._planned = replace(
-            planned, min_items=max(planned.min_items, items), max_items=max(planned.max_items, items)
-        )
-        self._window = replace(window, min_items=max(window.min_items, items), max_items=max(window.max_items, items))
-        self.room.notify_all()
-
-    def stretch(self, times: float) -> None:
-        """Let `times` as many items be in flight as were planned, and of bytes twice as many at most."""
-        items, most, nbytes = self._planned.min_items, self._planned.max_items, self._planned.max_bytes
-        self._window = Window(min(most, int(items * times)), most, int(nbytes * min(2.0, times)))
+    def hold(self, items: int | None = None, times: float | None = None) -> None:
+        """Let at least `items` be in flight, and `times` as many as were planned; of bytes twice as many at most."""
+        self._least, self._times = self._least if items is None else items, self._times if times is None else times
+        planned, times = self._planned, self._times
+        least, most = max(planned.min_items, self._least), max(planned.max_items, self._least)
+        self._window = Window(min(most, int(least * times)), most, int(planned.max_bytes * min(2.0, times)))
         self.room.notify_all()
 
     @property
@@ -73,7 +66,7 @@ class Gate:
 
     def allowed(self) -> int:
         """Return how many items may be in flight; a slow start, as the first ones may not be like the others."""
-        allowed = window_items(self._window, self._pipeline.rate(), self._item_nbytes)
+        allowed = window_items(self._window, self._pipeline.rate() * self._times, self._item_nbytes)
         start = self._pipeline.worker_count * self._pipeline.block + RAMP * self._came
         self._starting = start < min(allowed, self._window.min_items)  # beyond, it grows with what is released
         return min(start, allowed)

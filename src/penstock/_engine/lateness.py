@@ -10,6 +10,9 @@ from penstock._devices import delayed_s
 PERIOD_S = 0.02
 """Time from one look to the next: a look takes 40 microseconds, and gives the interpreter away twice."""
 
+RETRY_S = 0.002
+"""Until the next look where one saw no wait."""
+
 
 class Lateness:
     """Looks now and then at a wait of one thread: `begin`, `tell` (by others), `woken`, `end`.
@@ -33,7 +36,7 @@ class Lateness:
         self._told = self._late_s = self._before = None
         now = self._clock()
         if now >= self._due:
-            self._before, self._due = self._delayed(), now + PERIOD_S
+            self._before, self._due = self._delayed(), now + RETRY_S
 
     def tell(self) -> None:
         """Note when the thread was first told to go on."""

@@ -126,8 +126,14 @@ class Pipeline:
 
     @property
     def workers(self) -> list[Worker]:
-        """All workers, those that are about to leave too."""
-        return self._crew.workers
+        """All workers there are now, those that are about to leave too."""
+        with self.lock:
+            return list(self._crew.workers)
+
+    def delayed_s(self) -> float:
+        """Return for how long all workers, those that have left too, wanted a CPU that others had."""
+        with self.lock:
+            return self._crew.delayed_s()
 
     @property
     def worker_count(self) -> int:
@@ -210,9 +216,10 @@ class Pipeline:
         with self.lock:
             post = self.posts[stage]
             post.change(replace(post.stage, workers=workers, steps=steps or post.stage.steps))
+            post.refusal = None
             self._crew.settle(stage)
             for flow in self.flows:
-                flow.gate.widen(2 * self.worker_count * self.block)
+                flow.gate.hold(items=2 * self.worker_count * self.block)
 
     def settled(self, stage: int) -> bool:
         """Tell whether the workers of a stage are those that it is to have."""
@@ -226,10 +233,10 @@ class Pipeline:
             return found
 
     def widen(self, times: float) -> None:
-        """Let `times` as many items, and bytes, be in flight as were planned."""
+        """Let `times` as many items be in flight as were planned, and of bytes twice as many at most."""
         with self.lock:
             for flow in self.flows:
-                flow.gate.stretch(times)
+                flow.gate.hold(times=times)
 
     # ---- for flows, lock held
 
@@ -317,7 +324,7 @@ class Pipeline:
     def _dispensed(self, worker: Worker, error: BaseException) -> bool:
         """Tell whether the stage can do without a worker that could not begin: one that `resize` called for."""
         with self.lock:
-            if worker.entered or not worker.extra or not isinstance(error, Exception):
+            if not isinstance(error, Exception) or not self._crew.can_spare(worker):
                 return False
             self.posts[worker.stage].refusal = error
             self._crew.leave(worker)

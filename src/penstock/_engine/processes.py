@@ -90,7 +90,10 @@ def stage_step(name: str, fn: Callable[..., Any], *, workers: int, takes_item: b
     """
     order = Order.of(Duty(name, plain(fn), "pairs" if takes_item else "each"), fn, workers)
     if order.needs_main and not main:
-        raise UsageError(f"{name} lies in the main program, which each process would have to run again.")
+        raise UsageError(
+            f"{name} lies in the main program, which each process would have to run again: put it into a module of its "
+            "own, or give kind='process' (and keep what begins the run below `if __name__ == '__main__':`)."
+        )
     return Step(name, partial(bound, order, Apart.each), takes_item=takes_item, by_parcel=True)
 
 

@@ -102,7 +102,12 @@ class Seen:
         return (self.cpu_s - sum(step.cpu_s for step in self.steps)) / self.seconds if self.seconds > 0 else 0.0
 
     def waiting(self, step: StepStatistics) -> bool:
-        """Tell whether a step waits for something that is no CPU, as a disk, a network or another process."""
+        """Tell whether a step waits for something that is no CPU, as a disk, a network or another process.
+
+        A model that is none of the user's does not: its runtime may compute in threads of its own.
+        """
+        if step.name.rpartition(": ")[2] == "model" and step.name not in self.given:
+            return False
         return self.computing(step) < WAITS and not self.is_full and self.elsewhere * self.seconds < step.busy_s / 2
 
     def since(self, before: Seen) -> Seen:

@@ -185,8 +185,8 @@ def _of_stage(seen: Seen, stage: StageStatistics, main: StepStatistics) -> tuple
     idle_cpus = not seen.is_full and stage.workers < seen.cpus
     if not seen.waiting(main) and not idle_cpus:
         smaller = "a GPU or a smaller model" if is_model else f"more CPUs or a cheaper {main.name}"
-        nothing = "more threads would give nothing; " if seen.is_full else ""
-        return main.name, f"{said}; {nothing}{smaller} would"
+        nothing, would = ("more threads would give nothing; ", "would") if seen.is_full else ("", "would help")
+        return main.name, f"{said}; {nothing}{smaller} {would}"
     n, times = _more(seen, stage, main)
     waits = f", but computing for only {seen.computing(main):.0%} of that" if seen.waiting(main) else ""
     return (
@@ -269,8 +269,9 @@ def _of_step(seen: Seen, stage: StageStatistics, step: StepStatistics) -> str:
     share = step.busy_s / seen.staffed_s(stage) if seen.seconds > 0 else 0.0
     alone = f"; alone {_per_s(seen.ceilings[step.name])}" if step.name in seen.ceilings else ""
     workers = "1 worker" if stage.workers == 1 else f"{stage.workers} workers"
+    there = f"{stage.staffed_s:.2f} s of workers" if stage.staffed_s else f"{workers} x {seen.seconds:.2f} s"
     return (
-        f"{step.name}: {step.busy_s:.2f} s of {workers} x {seen.seconds:.2f} s = {share:.0%} busy; "
+        f"{step.name}: {step.busy_s:.2f} s of {there} = {share:.0%} busy; "
         f"{_ms(step.cost_s)} an item, {seen.computing(step):.0%} of it computing{alone}"
     )
 
