@@ -76,7 +76,9 @@ def entry() -> int:
 
 
 def _interrupted(code: int) -> int:
-    print("penstock: interrupted; what was done is kept. Run the same command again to go on.", file=sys.stderr)
+    print(
+        "penstock: interrupted; what was committed is kept: the same command again goes on from there.", file=sys.stderr
+    )
     return code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from penstock._commands.options import add_model, model_options
@@ -23,6 +24,8 @@ def _plan(given: argparse.Namespace) -> int:
     from penstock._planning import plan
     from penstock._request import Request
 
+    if sys.stderr.isatty():
+        print("Measuring on your items: this takes up to 20 s, more for several models.", file=sys.stderr)
     made = plan(given.source, Request(**model_options(given)), given.limit)
     print(json.dumps(made.to_dict()) if given.json else made)
     return 0
