@@ -126,6 +126,13 @@ def same(batch: list[int]) -> list[int]:
     return batch
 
 
+def follow(seen: Any, live: Live) -> None:
+    """Open the page anew, until it is told what changes; another page first, whose stream it is not."""
+    seen.page.goto("about:blank")
+    with seen.page.expect_response(f"{live.url}events"):
+        seen.page.goto(live.url)
+
+
 def says(seen: Any, state: str) -> None:
     """Wait until the page says so of the run."""
     seen.page.wait_for_selector(f"#state:has-text('{state}')", timeout=LATEST_MS)
@@ -224,8 +231,7 @@ def test_a_run_with_nothing_to_do_shows_what_there_is(tmp_path: Path, look: Look
     penstock.run(range(50), same, out=out)
     with Live(out, "127.0.0.1", 0) as live:
         seen = look(live.url)
-        with seen.page.expect_response(f"{live.url}events"):
-            seen.page.reload()
+        follow(seen, live)
         assert penstock.run(range(50), same, out=out).attempted == 0
     says(seen, "finished: complete")
     seen.page.wait_for_selector("#cards .card", timeout=LATEST_MS)
@@ -235,7 +241,6 @@ def test_a_run_with_nothing_to_do_shows_what_there_is(tmp_path: Path, look: Look
 def test_a_run_that_never_began_ends_too(tmp_path: Path, look: Look) -> None:
     with Live(tmp_path / "o.jsonl", "127.0.0.1", 0) as live:
         seen = look(live.url)
-        with seen.page.expect_response(f"{live.url}events"):
-            seen.page.reload()
+        follow(seen, live)
     says(seen, "finished: stopped")
     assert not job_folder(tmp_path / "o.jsonl").exists()
