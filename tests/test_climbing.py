@@ -14,7 +14,12 @@ import pytest
 
 import penstock
 from penstock import Workers, _climb, _climbing
+from penstock._climbing import bounds_of, undisturbed_s
 from penstock._devices import cpu_budget
+from penstock._engine.statistics import StageStatistics
+from penstock._engine.step import Step
+from penstock._plan import Part
+from penstock._telemetry.seen import Seen
 from penstock._telemetry.verdict import Verdict
 
 pytestmark = pytest.mark.skipif(cpu_budget().threads < 2, reason="with one CPU all threads share it, whatever they do")
@@ -116,3 +121,26 @@ def test_values_that_no_process_can_have_keep_a_function_where_it_is(go: Go, tas
     stages = [locked, Workers(tasks.unlocked_after_a_while, 2, kind="auto")]
     (step,) = [step for step in steps_of(go(600, stages=stages)) if "processes" in step["step"]]
     assert "cannot be sent to a process" in step["why"]
+
+
+# ---- how far, and how fast
+
+
+def part(**how: Any) -> Part:
+    return Part(Step.of("work", same), **how)
+
+
+def test_what_the_user_said_bounds_the_climb() -> None:
+    elsewhere = {"elsewhere": lambda _: Step.of("work", same)}
+    crews = [[part(), part(**elsewhere)], [part(workers=3, pinned=True)], [part(workers=3)]]
+    there = frozenset({(0, 1)})
+    found = bounds_of(crews, threads=True, window=True)
+    assert (found.movable, found.sendable, found.most_window) == (frozenset({0, 2}), there, _climbing.MOST_WINDOW)
+    found = bounds_of(crews, threads=False, window=False)
+    assert (found.movable, found.sendable, found.most_window) == (frozenset({2}), there, 1)
+
+
+def test_time_that_others_had_is_none_of_a_stretch() -> None:
+    stage = StageStatistics("work", 2, 0, (), ())
+    assert undisturbed_s(Seen(100, 10.0, (stage,), cpus=2, cpu_s=10.0, delayed_s=6.0)) == 7.0
+    assert undisturbed_s(Seen(100, 10.0, (stage,), cpus=2, cpu_s=0.0, delayed_s=20.0)) == 1.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock import _devices
 from penstock._devices import (
     MemoryUse,
     cpu_budget,
@@ -203,3 +204,22 @@ def test_how_long_a_thread_waited_for_a_cpu(tmp_path: Path) -> None:
         tmp_path, {"proc/thread-self/schedstat": "9 1500000000 3\n", "proc/self/task/7/schedstat": "9 2000000000 3\n"}
     )
     assert (delayed_s(root=tmp_path), delayed_s(7, tmp_path), delayed_s(8, tmp_path)) == (1.5, 2.0, 0.0)
+
+
+def test_memory_of_a_process_and_of_those_it_has_started(tmp_path: Path) -> None:
+    for pid, resident in (("self", 8), ("12", 4)):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "status").write_text(f"VmHWM:\t 10 kB\nVmRSS:\t {resident} kB\n")
+    task = tmp_path / "proc" / "self" / "task" / "1"
+    task.mkdir(parents=True)
+    (task / "children").write_text("12 13 ")  # the other one has ended since
+    assert _devices.family_bytes(tmp_path) == 12 * 1024
+    assert _devices.family_bytes() > 0
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_was_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> bytes:
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setattr(os, "read", gone)
+    assert _devices.delayed_s() == 0.0
