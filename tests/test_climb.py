@@ -68,6 +68,9 @@ def test_what_shares_the_interpreter_goes_to_processes() -> None:
     assert wide.numbers.workers == (2,)  # a process for each CPU
     pinned = next(moves(stretch(workers=8, **shared), Numbers((8,)), replace(BOUNDS, movable=frozenset())))
     assert pinned.numbers.workers == (8,)
+    unheard = {**shared, "late_s": 0.0}  # nobody was seen to wait for the interpreter: it is tried all the same
+    assert first(stretch(**unheard)) == "fetch in processes in the place of threads"
+    assert first(stretch(**unheard, delayed_s=9.0)) != "fetch in processes in the place of threads"
     there = Numbers((2,), frozenset({(0, 0)}))
     assert first(stretch(**shared), there) is None  # and its workers, each with a process, stay as many
     assert first(stretch(**shared), bounds=replace(BOUNDS, sendable=frozenset(), movable=frozenset())) is None
@@ -111,9 +114,17 @@ def test_a_large_gain_is_kept_at_once() -> None:
 def test_a_large_gain_on_a_busy_machine_has_to_show_twice() -> None:
     found = climb()
     after(found, stretch(100, **WAITS), 1.0)
-    assert after(found, stretch(190, 4, delayed_s=4.0, **WAITS), 2.0).workers == (2,)
+    seen = stretch(110, 4, delayed_s=17.0, **WAITS)
+    assert found.next(seen, 190.0, 2.0, math.inf, MEMORY).workers == (2,)  # 190: had others not had the CPUs
     assert after(found, stretch(188, 2, **WAITS), 3.0).workers == (2,)  # it came by itself
     assert not found.steps[0]["kept"]
+
+
+def test_a_gain_that_is_large_in_spite_of_others_is_kept_at_once() -> None:
+    found = climb()
+    after(found, stretch(100, **WAITS), 1.0)
+    assert found.next(stretch(190, 4, delayed_s=4.0, **WAITS), 210.0, 2.0, math.inf, MEMORY).workers == (4,)
+    assert found.steps[0]["kept"]
 
 
 def test_the_end_of_the_run_is_the_end_of_a_trial() -> None:

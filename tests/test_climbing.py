@@ -34,9 +34,9 @@ def same(batch: list[Any]) -> list[Any]:
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_climbing, "STRETCH_S", 0.3)
+    monkeypatch.setattr(_climbing, "FIRST_S", 0.3)
     monkeypatch.setattr(_climbing, "SETTLE_S", 0.05)
     monkeypatch.setattr(_climb, "WORTH_S", 0.5)
-    monkeypatch.setattr(_climb, "CALM", 1.0)  # whatever else the machine does
 
 
 @pytest.fixture

@@ -44,6 +44,29 @@ def test_a_source_without_items_is_a_mistake(tmp_path: Path, source: str) -> Non
     (tmp_path / "table.csv").write_text("path\n")
     with pytest.raises(errors.UsageError, match="There is nothing to do"):
         penstock.run(tmp_path / source, same, out=tmp_path / "o.jsonl", stages=[size])
+    assert not (tmp_path / "o.jsonl.penstock").exists()
+
+
+def test_a_source_without_items_leaves_an_earlier_job_as_it_is(tmp_path: Path) -> None:
+    """Also where it was to be forgotten: the pattern may be mistyped."""
+    out = tmp_path / "o.jsonl"
+    penstock.run(files(tmp_path / "photos", "a.jpg"), same, out=out, stages=[size])
+    before = out.read_bytes()
+    with pytest.raises(errors.UsageError, match="There is nothing to do"):
+        penstock.run(tmp_path / "fotos" / "*.jpg", same, out=out, stages=[size], fresh=True)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o"])
+def test_what_is_not_penstocks_stays_as_it_is(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    theirs = out if out.suffix else out / "theirs.json"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("{}")
+    with pytest.raises(errors.LedgerError, match="not"):
+        penstock.run(range(3), same, out=out)
+    assert theirs.read_text() == "{}"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted({name, theirs.name})
 
 
 def test_a_folder_that_has_lost_everything_changes_nothing(tmp_path: Path) -> None:

@@ -159,6 +159,15 @@ def test_model_file_on_paths_bytes_and_arrays(shared_data: Path) -> None:
         assert session.plan["measurements"]
 
 
+def test_labels_and_top_k_are_of_the_session(shared_data: Path) -> None:
+    path = min((shared_data / "photos" / "flowers").rglob("*.jpg"))
+    model, names = shared_data / "models" / "flowers5_mobilenet_v2_head.onnx", ["a", "b", "c", "d", "e"]
+    with penstock.Session(model, preset="inception", labels=names, top_k=2, runtime="onnxruntime") as session:
+        (output,) = session.map([str(path)])
+    assert [names[each["index"]] for each in output["top"]] == [each["label"] for each in output["top"]]
+    assert len(output["top"]) == 2
+
+
 def test_post_is_given_the_position() -> None:
     with penstock.Session(doubled, post=lambda item, output: (item.id, output)) as session:
         assert list(session.map(np.arange(3))) == [(0, 0), (1, 2), (2, 4)]

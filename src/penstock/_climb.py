@@ -14,13 +14,13 @@ from typing import Any
 
 from penstock._engine.statistics import StageStatistics
 from penstock._telemetry.seen import Seen
-from penstock._telemetry.verdict import BUSY, verdict
+from penstock._telemetry.verdict import BUSY, one_at_a_time, verdict
 
 GAIN, LOSS = 0.05, 0.02
 """What a step up has to give at least, and what a step down may cost at most."""
-SURE, CALM = 0.25, 0.1
-"""A gain from which one look is enough, where others had no more than that share of the CPUs: else it counts only where
-going back loses it again."""
+SURE = 0.25
+"""A gain from which one look is enough, the time that others had on the CPUs counted as lost; a smaller one counts only
+where going back loses it again."""
 IDLE = 1.5
 """Workers that have nothing to do, on average, from which fewer are tried, where there are more than CPUs."""
 AGAIN_S = 20.0
@@ -96,7 +96,7 @@ class Climb:
             return self._end(trial, t_s, max(trial.before_per_s, rate), memory[1])
         trial.after_per_s, trial.after_memory = rate, memory[0]
         gain = rate / trial.before_per_s - 1
-        sure = gain >= SURE and seen.delayed_s < CALM * seen.cpus * seen.seconds
+        sure = seen.rate / trial.before_per_s - 1 >= SURE
         if trial.move.up and gain >= self._needed(trial, memory[1]) and not sure:
             return self.numbers
         return self._end(trial, t_s, trial.before_per_s, memory[1])
@@ -174,7 +174,7 @@ def told(step: dict[str, Any]) -> str:
 def moves(seen: Seen, numbers: Numbers, bounds: Bounds) -> Iterator[Move]:
     """Yield the steps to try after a stretch as `seen`, the most promising first."""
     cause = verdict(seen).bottleneck
-    if cause == "interpreter":
+    if cause == "interpreter" or one_at_a_time(seen):  # be it another lock: the trial tells
         yield from _to_processes(seen, numbers, bounds)
     if cause in ("order", "window") and numbers.window < bounds.most_window:
         yield _widened(numbers)

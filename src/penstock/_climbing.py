@@ -17,8 +17,9 @@ from penstock._plan import Part
 from penstock._telemetry.seen import FEW, Seen
 from penstock.errors import PenstockError
 
-STRETCH_S = 1.0
-"""A stretch of a run that says something takes so long at least, and until FEW items have come out."""
+STRETCH_S, FIRST_S = 1.0, 0.5
+"""A stretch of a run that says something takes so long at least, and until FEW items have come out; the first one is
+shorter, as what is wrong from the beginning on costs most, and a short run most of all."""
 SETTLE_S = 0.25
 """After a move, before a stretch begins; what was in flight has come out by then, too."""
 MOST_TIMES, MOST_WORKERS = 8, 64
@@ -63,7 +64,7 @@ class Climber:
         self._from: Seen | None = None
         self._flush = 0
         """Items that have to come out before a stretch begins."""
-        self._due_s = SETTLE_S
+        self._due_s, self._stretch_s = SETTLE_S, FIRST_S
 
     def look(self, done: int) -> list[str]:
         """See whether another stretch is over, `done` items after the beginning, and move what is to be moved.
@@ -92,7 +93,7 @@ class Climber:
         elif not all(self._pipeline.settled(s) for s in stages):
             self._due_s = t_s + SETTLE_S
         elif self._from is None:
-            self._from, self._due_s = self._observer.seen(), t_s + STRETCH_S
+            self._from, self._due_s = self._observer.seen(), t_s + self._stretch_s
         else:
             self._judge(self._observer.seen().since(self._from), done, t_s)
 
@@ -103,7 +104,7 @@ class Climber:
         rate = stretch.items / undisturbed_s(stretch)
         left_s = math.inf if self._todo is None else (self._todo - done) / rate
         memory = (family_bytes(), memory_available())
-        self._from, self._due_s = None, t_s
+        self._from, self._due_s, self._stretch_s = None, t_s, STRETCH_S
         self._move(self._climb.next(stretch, rate, t_s, left_s, memory), t_s)
 
     def _move(self, numbers: Numbers, t_s: float, *, anew: bool = False) -> None:

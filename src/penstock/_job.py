@@ -60,17 +60,12 @@ class Job:
     def __enter__(self) -> Self:
         """Take the lock, open the ledger and bring the sink to the last committed state."""
         with ExitStack() as stack:
+            if not self._fresh:
+                self._refuse_foreign()
             self._make_folder()
             stack.callback(_lock(self.folder / "lock").close)
             if self._fresh:
                 self._wipe()
-            elif self.out.exists() and self.out.suffix and not self._ledger_path.exists():
-                raise LedgerError(
-                    f"{self.out} exists and is not an output of penstock (no ledger in {self.folder}). "
-                    "Use another out, or --fresh to overwrite it."
-                )
-            elif not self.out.suffix and not self._ledger_path.exists():
-                self._refuse_foreign()
             self.ledger = stack.enter_context(Ledger(self._ledger_path))
             self._stack = stack.pop_all()
         return self
@@ -80,13 +75,24 @@ class Job:
         self._stack.close()
 
     def _refuse_foreign(self) -> None:
-        """Refuse a folder that holds files which a result might be written over."""
-        foreign = next((path for path in self.out.rglob("*.json") if self.folder not in path.parents), None)
-        if foreign is not None:
+        """Refuse a file that is not penstock's, or a folder with files over which a result might be written."""
+        if self._ledger_path.exists():
+            return
+        if self.out.suffix:
+            foreign = self.out if self.out.exists() else None
+        else:
+            foreign = next((path for path in self.out.rglob("*.json") if self.folder not in path.parents), None)
+        if foreign is None or self._ledger_path.exists():  # looked at again: another process may just have begun
+            return
+        if self.out.suffix:
             raise LedgerError(
-                f"{self.out} holds files that are not penstock's (no ledger in {self.folder}), {foreign} for one; a "
-                "result might be written over them. Use another out, or --fresh to do so."
+                f"{self.out} exists and is not an output of penstock (no ledger in {self.folder}). "
+                "Use another out, or --fresh to overwrite it."
             )
+        raise LedgerError(
+            f"{self.out} holds files that are not penstock's (no ledger in {self.folder}), {foreign} for one; a "
+            "result might be written over them. Use another out, or --fresh to do so."
+        )
 
     @property
     def _ledger_path(self) -> Path:
@@ -351,3 +357,13 @@ def read_failures(out: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{out} has no ledger ({path} does not exist): nothing was run into it.")
     with readable(path), Ledger(path) as ledger:
         yield from ledger.failures()
+
+
+def done_in(out: Path) -> int:
+    """Return how many results the job at `out` has; 0 where there is none."""
+    path = job_folder(out) / "ledger.sqlite"
+    if not path.is_file():
+        return 0
+    with readable(path), Ledger(path) as ledger:
+        counts = ledger.counts()
+    return counts.done + counts.vanished

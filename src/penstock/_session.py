@@ -46,6 +46,8 @@ class Session:
             or .keras file; a function `predict(batch)`, or an object with such a method.
         spec: a TOML file, a `Spec`, or None (MODEL.toml beside the model); `preset` names a built-in one.
         preset: "imagenet" or "inception".
+        labels: names of the classes or characters: a list, or a file with one a line.
+        top_k: how many classes a result holds.
         stages: functions before the model, one value each; `Workers(fn, n)` gives one n threads of its own, and
             `Workers(fn, n, kind="process")` n processes.
         post: function `fn(item, output)` behind the model.
@@ -70,6 +72,8 @@ class Session:
         *,
         spec: Any = None,
         preset: str | None = None,
+        labels: Any = None,
+        top_k: int | None = None,
         stages: Sequence[Any] = (),
         post: Any = None,
         batch: Batching | int | Auto = "auto",
@@ -84,6 +88,8 @@ class Session:
             model=model,
             spec=spec,
             preset=preset,
+            labels=labels,
+            top_k=top_k,
             stages=stages,
             post=post,
             batch=batch,

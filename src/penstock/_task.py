@@ -21,7 +21,7 @@ from penstock._engine.chunks import chosen, listed, positional
 from penstock._engine.flow import Take
 from penstock._engine.step import Step
 from penstock._interrupt import Interrupts, checkpoint
-from penstock._job import CEILINGS, CHOICES, COMMAND, WORKING_FOLDER, Job, job_folder
+from penstock._job import CEILINGS, CHOICES, COMMAND, WORKING_FOLDER, Job, done_in, job_folder
 from penstock._options import Limits
 from penstock._plan import Part
 from penstock._ready import Ready
@@ -73,13 +73,13 @@ def carry_out(request: Request, call: Call) -> Report:
     open_sink(call.out, own)  # refuses a suffix it does not know before anything is made
     source = open_source(call.source, exclude=(call.out, own), limit=call.limit)
     task = Task(source, recipe_of(request, positional=source.positional, partial=True), retry=call.retry)
+    if isinstance(call.source, (str, Path)):
+        refuse_nothing(source, call.out)
     with (
         Interrupts() as interrupts,
         readable(own / "ledger.sqlite"),
         Job(call.out, open_sink, fresh=call.fresh) as job,
     ):
-        if isinstance(call.source, (str, Path)):
-            task.refuse_nothing(job)
         planned = task.list_items(job, order=call.order)
         job.remember(COMMAND, stored(call.source, request, call.kept()))
         job.remember(WORKING_FOLDER, os.getcwd())
@@ -93,6 +93,16 @@ def carry_out(request: Request, call: Call) -> Report:
         if report.skipped:
             interrupts.raise_noted()
     return report
+
+
+def refuse_nothing(source: Source, out: Path) -> None:
+    """Refuse a source on disk without items, before anything is made: a mistyped pattern, a disk that is not there."""
+    if next(iter(source), None) is not None:
+        return
+    ignored = f" ({source.ignored:,} files are no pictures, by their suffix)" if source.ignored else ""
+    n = done_in(out)
+    kept = f" The {n:,} results in {out} stay as they are." if n else ""
+    raise UsageError(f"There is nothing to do: {source!r} has no items{ignored}. Check the source.{kept}")
 
 
 class Task:
@@ -114,15 +124,6 @@ class Task:
         check_duplicates(self._source)
         job.ledger.sync(self._source)
         return job.ledger.counts().planned
-
-    def refuse_nothing(self, job: Job) -> None:
-        """Refuse a source on disk without items: a mistyped pattern, or a disk that is not there."""
-        if next(iter(self._source), None) is not None:
-            return
-        ignored = f" ({self._source.ignored:,} files are no pictures, by their suffix)" if self._source.ignored else ""
-        counts = job.ledger.counts()
-        kept = f" The {counts.done + counts.vanished:,} results in {job.out} stay as they are." if counts.done else ""
-        raise UsageError(f"There is nothing to do: {self._source!r} has no items{ignored}. Check the source.{kept}")
 
     def count_todo(self, job: Job, planned: int | None) -> int | None:
         """Return how many items are to be done in this run, None where only the end will tell."""

@@ -10,7 +10,7 @@ import pytest
 from penstock._models import race as race_module
 from penstock._models.candidates import Candidate
 from penstock._models.drill import Pace
-from penstock._models.race import Lap, Result, clock_of, race
+from penstock._models.race import Lap, Result, clock_of, race, verdict
 from penstock.errors import ItemError, ModelError
 
 
@@ -172,3 +172,21 @@ def test_a_candidate_that_fails_leaves_the_race_to_the_others() -> None:
     assert winner(race(laps(broken, sound), ITEMS, 2, try_batches=False)) is sound
     with pytest.raises(ModelError, match=r"failed in batches of 1: no memory for 1 Ask for smaller ones"):
         race(laps(broken), ITEMS, 2, try_batches=True)
+
+
+@pytest.mark.parametrize(
+    ("rates", "settings", "said"),
+    [
+        ([90.0] * 4, {}, "0.90 of the chosen"),
+        ([101.0] * 4, {}, "1.01 of the chosen, too close to prefer it"),
+        ([105.0] * 4, {"intra_threads": 2}, "1.05 of the chosen, but it leaves no CPU to other steps"),
+        ([131.0] * 2, {}, "1.31 of the chosen, but in 2 turns only: it was behind, and not in the final"),
+    ],
+)
+def test_each_lap_is_told_why_it_was_not_taken(rates: list[float], settings: dict[str, int], said: str) -> None:
+    chosen = laps(Planted({}))[0]
+    other = Lap(Candidate("r1", settings=settings), Planted({}), 1)  # type: ignore[arg-type]
+    chosen.paces.extend(Pace(100.0, 100.0) for _ in range(4))
+    other.paces.extend(Pace(rate, rate) for rate in rates)
+    assert verdict(other, chosen, "wall") == said
+    assert verdict(chosen, chosen, "wall") == "chosen"

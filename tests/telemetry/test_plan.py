@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from penstock._telemetry.plan import SHOWN, Plan
 
-TRIED = {"runtime": "onnxruntime", "precision": "f32", "settings": {"qdq": False}, "batch": 4}
+TRIED = {"runtime": "onnxruntime", "precision": "f32", "settings": {"intra_threads": 1, "qdq": False}, "batch": 4}
 CHOSEN = {**TRIED, "items_per_s": 250.0, "verdict": "chosen"}
 REFUSED = {**TRIED, "batch": 8, "items_per_s": None, "verdict": "refused: wrong answers"}
 PLAN = Plan(
@@ -29,17 +29,18 @@ PLAN = Plan(
 
 def test_the_table() -> None:
     assert str(PLAN).splitlines() == [
-        "                                        items/s  measured",
-        "decode                                    2,000  alone, on 16 items again and again in 2 threads",
-        "model                                       250  alone, on 16 items again and again in 2 threads",
-        "ways to run the model                            in short turns, on real items",
-        "  onnxruntime f32 (qdq=False), batch 4      250  chosen",
-        "  onnxruntime f32 (qdq=False), batch 8           refused: wrong answers",
-        "limit                                       222  1 / (1/2,000 + 1/250)",
-        "expected                                    211  95% of the limit: a short run, decode+model x 2",
+        "          items/s  measured",
+        "decode      2,000  alone, on 16 items, in 2 threads",
+        "model         250  alone, on 16 items, in 2 threads",
+        "limit         222  1 / (1/2,000 + 1/250)",
+        "expected      211  95% of the limit: a short run",
+        "workers: decode+model x 2",
         "answers beside the plain reference's: argmax equal on 100.0%",
         "memory: 4 MB",
         "10,000 items: about 0:47",
+        "ways to run the model, in short turns on real items:",
+        "  onnxruntime f32, batch 4, intra_threads 1  250  chosen",
+        "  onnxruntime f32, batch 8, intra_threads 1       refused: wrong answers",
         "measured in 9.0 s; a run of this model on this machine begins with what was chosen here",
     ]
 
@@ -50,7 +51,7 @@ def test_what_was_not_measured_is_said() -> None:
     )
     text = str(plan)
     assert "fetch" in text
-    assert "not measured alone" in text
+    assert "not alone: yours" in text
     assert not any(word in text for word in ("limit", "expected", "about", "begins with", "ways to run"))
 
 
@@ -65,7 +66,7 @@ def test_a_choice_that_is_not_kept() -> None:
 
 def test_a_model_that_was_not_run_again() -> None:
     text = str(replace(PLAN, timed=["model"])).splitlines()
-    assert text[1].endswith("alone, on 16 items again and again in 2 threads")
+    assert text[1].endswith("alone, on 16 items, in 2 threads")
     assert text[2].endswith("250  alone, as it is going to be called")
 
 
@@ -74,7 +75,7 @@ def test_only_the_better_ways_are_shown() -> None:
     lines = str(replace(PLAN, measurements=many)).splitlines()
     assert sum("batch" in line for line in lines) == SHOWN
     assert any("and 3 more" in line for line in lines)
-    assert f"batch {SHOWN + 3} " in next(line for line in lines if "batch" in line)
+    assert f"batch {SHOWN + 3}," in next(line for line in lines if "batch" in line)
 
 
 def test_each_of_several_models_has_its_ways() -> None:

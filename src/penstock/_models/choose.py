@@ -17,7 +17,7 @@ from penstock._models.checking import Truth, check, truth_of
 from penstock._models.contender import Contender, Runnable
 from penstock._models.drill import same_shape
 from penstock._models.padding import Padding
-from penstock._models.race import Clock, Lap, Result, race
+from penstock._models.race import Clock, Lap, Result, race, verdict
 from penstock._options import Auto
 from penstock._spec import InputSpec
 from penstock.errors import MissingDependency, ModelError, PenstockError, UsageError
@@ -201,7 +201,7 @@ class Choice:
         self._loaded.remove(lap.model)
         agreement = self._agreements[lap]
         tried = [
-            _timed(other, timed.clock, _verdict(other, lap, timed.clock), self._agreements.get(other))
+            _timed(other, timed.clock, verdict(other, lap, timed.clock), self._agreements.get(other))
             for other in timed.laps
             if other not in self._refused_laps
         ]
@@ -248,13 +248,6 @@ def _tried(candidate: Contender, batch: int, verdict: str, agreement: Agreement 
 def _timed(lap: Lap, clock: Clock, verdict: str, agreement: Agreement | None) -> dict[str, Any]:
     tried = _tried(lap.candidate, lap.batch, verdict, agreement)
     return tried | {"items_per_s": round(lap.rate(clock), 1), "clock": clock}
-
-
-def _verdict(lap: Lap, winner: Lap, clock: Clock) -> str:
-    if lap is winner:
-        return "chosen"
-    share = lap.rate(clock) / winner.rate(clock)
-    return f"{share:.2f} of the chosen one's rate" + ("" if share < 1 else ", too close to prefer it")
 
 
 def _refuse_other_installation(candidate: Candidate, version: str, spec: InputSpec | None) -> None:

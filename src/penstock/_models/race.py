@@ -192,3 +192,18 @@ def _ranked(run: list[Lap], finalists: list[Lap], clock: Clock) -> list[Lap]:
     winner = min(close, key=lambda lap: lap.batch)  # `run` keeps the candidates' order: min takes the first of equals
     others = sorted((lap for lap in run if lap is not winner), key=lambda lap: lap.worth(clock), reverse=True)
     return [winner, *others]
+
+
+def verdict(lap: Lap, winner: Lap, clock: Clock) -> str:
+    """Return what became of a lap in words; of one that looks as fast as the winner, why that was taken instead."""
+    if lap is winner:
+        return "chosen"
+    share = lap.rate(clock) / winner.rate(clock)
+    said = f"{share:.2f} of the chosen"
+    if share < 1:
+        return said
+    if lap.worth(clock) < winner.worth(clock):
+        return f"{said}, but it leaves no CPU to other steps"
+    if len(lap.paces) < len(winner.paces):
+        return f"{said}, but in {len(lap.paces)} turns only: it was behind, and not in the final"
+    return f"{said}, too close to prefer it"

@@ -104,9 +104,10 @@ class Live:
             return list(self.clients)
 
     def admit(self, thread: threading.Thread) -> bool:
-        """Tell whether there is room for one more connection; `thread` is going to serve it."""
+        """Start `thread`, which serves one more connection, if there is room for it; tell whether there was."""
         if len(self._following()) >= MOST_CLIENTS:
             return False
+        thread.start()  # before it is listed: one that is not alive yet would be taken for one that has ended
         with self._lock:
             self.clients.append(thread)
         return True
@@ -188,8 +189,6 @@ class _Server(ThreadingHTTPServer):
         )
         if not self.live.admit(thread):
             self.shutdown_request(request)
-            return
-        thread.start()
 
     def handle_error(self, *_: object) -> None:
         """Say what went wrong, but nothing of a browser that has gone."""

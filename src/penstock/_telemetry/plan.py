@@ -57,22 +57,30 @@ class Plan:
         return dict(json.loads(json.dumps(asdict(self), default=str)))
 
     def __str__(self) -> str:
-        """Return it as a table, with the measurement behind each number."""
-        rows = [("", "items/s", "measured"), *self._stages(), *self._models(), *self._sums()]
-        left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
-        lines = [f"{row[0]:<{left}}  {row[1]:>{right}}  {row[2]}".rstrip() for row in rows]
-        return "\n".join(printable(line) for line in [*lines, *self._words()])
+        """Return it as tables, with the measurement behind each number."""
+        lines = [*_aligned([("", "items/s", "measured"), *self._stages(), *self._sums()]), *self._words()]
+        if self.measurements:
+            lines += ["ways to run the model, in short turns on real items:", *_aligned(list(self._ways()))]
+        return "\n".join(printable(line) for line in [*lines, f"measured in {self.seconds:.1f} s{self._next()}"])
 
     def _stages(self) -> Iterator[tuple[str, str, str]]:
         for name, rate in self.ceilings.items():
-            again = f"alone, on {self.looked_at} items again and again in {self.cpus} threads"
+            again = f"alone, on {self.looked_at} items, in {self.cpus} threads"
             yield name, _rate(rate), "alone, as it is going to be called" if name in self.timed else again
         for name in self.unmeasured:
-            yield name, "", "not measured alone: yours, or called by few threads at a time; the run tells"
+            yield name, "", "not alone: yours, or few threads may call it; the run tells"
 
-    def _models(self) -> Iterator[tuple[str, str, str]]:
-        if self.measurements:
-            yield "ways to run the model", "", "in short turns, on real items"
+    def _sums(self) -> Iterator[tuple[str, str, str]]:
+        if self.limit_per_s is not None:
+            yield "limit", _rate(self.limit_per_s), f"1 / ({self._terms(self.limit_per_s)})"
+        if self.expected_per_s is not None:
+            share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
+            yield "expected", _rate(self.expected_per_s), f"{share}a short run"
+        if len(self.shapes) > 1:
+            chosen = "chosen" if self.is_separate else "not better"
+            yield "model in its own threads", _rate(self.shapes["separate"]), chosen
+
+    def _ways(self) -> Iterator[tuple[str, str, str]]:
         names = dict.fromkeys(tried.get("model") for tried in self.measurements)
         for name in names:
             ranked = sorted((tried for tried in self.measurements if tried.get("model") == name), key=_rank)
@@ -83,17 +91,6 @@ class Plan:
             if len(ranked) > most:
                 yield f"  and {len(ranked) - most} more", "", "in --json"
 
-    def _sums(self) -> Iterator[tuple[str, str, str]]:
-        if self.limit_per_s is not None:
-            yield "limit", _rate(self.limit_per_s), f"1 / ({self._terms(self.limit_per_s)})"
-        if self.expected_per_s is not None:
-            share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
-            workers = ", ".join(f"{name} x {n}" for name, n in self.stages.items())
-            yield "expected", _rate(self.expected_per_s), f"{share}a short run, {workers}"
-        if len(self.shapes) > 1:
-            chosen = "chosen" if self.is_separate else "not better"
-            yield "  model in threads of its own", _rate(self.shapes["separate"]), chosen
-
     def _terms(self, limit_per_s: float) -> str:
         """Return the sum that the limit is made of; steps that take next to nothing of it by their number."""
         large = [rate for rate in self.ceilings.values() if limit_per_s >= SMALL * rate]
@@ -102,12 +99,13 @@ class Plan:
         return " + ".join([*terms, f"{small} that take next to nothing"] if small else terms)
 
     def _words(self) -> Iterator[str]:
+        if self.expected_per_s is not None:
+            yield f"workers: {', '.join(f'{name} x {n}' for name, n in self.stages.items())}"
         if self.agreement is not None:
             yield f"answers beside the plain reference's: {self.agreement}"
         yield from self.memory
         if self.items is not None and self.expected_per_s:
             yield f"{self.items:,} items: about {duration(self.items / self.expected_per_s)}"
-        yield f"measured in {self.seconds:.1f} s{self._next()}"
 
     def _next(self) -> str:
         """Return what the next run does with what was chosen."""
@@ -116,16 +114,24 @@ class Plan:
         return "; a run measures and chooses anew" if self.agreement else ""
 
 
+def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return rows of (what, items a second, words) as lines, the numbers under each other."""
+    left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return [f"{row[0]:<{left}}  {row[1]:>{right}}  {row[2]}".rstrip() for row in rows]
+
+
 def _rank(tried: Mapping[str, Any]) -> tuple[bool, float]:
     """Return by what the ways to run a model are sorted: the chosen one first, then by rate."""
     return tried.get("verdict") != "chosen", -(tried.get("items_per_s") or 0.0)
 
 
 def _way(tried: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{name}={value}" for name, value in (tried.get("settings") or {}).items())
+    """Return a way to run a model in words; of settings that are on or off, those that are on."""
     model = f"{tried['model']}: " if "model" in tried else ""
-    shown = f" ({settings})" if settings else ""
-    return f"{model}{tried['runtime']} {tried.get('precision', '')}{shown}, batch {tried['batch']}".replace("  ", " ")
+    settings = [(name, value) for name, value in (tried.get("settings") or {}).items() if value is not False]
+    on = [name if value is True else f"{name} {value}" for name, value in settings]
+    kind = f"{tried['runtime']} {tried.get('precision', '')}".strip()
+    return model + ", ".join([kind, f"batch {tried['batch']}", *on])
 
 
 def _rate(rate: float) -> str:

@@ -119,12 +119,17 @@ def _found(seen: Seen) -> tuple[str | None, str]:
     return _of_stage(seen, stage, main)
 
 
-def _shared(seen: Seen) -> bool:
-    """Tell whether several busy threads got one CPU together at most, and let others wait for the interpreter."""
-    one_at_a_time = seen.cpu_s <= 1.25 * seen.seconds and seen.busy_s >= 1.4 * seen.seconds
+def one_at_a_time(seen: Seen) -> bool:
+    """Tell whether several busy threads got one CPU together at most, which nobody else had: as of one interpreter."""
+    alone = seen.cpu_s <= 1.25 * seen.seconds and seen.busy_s >= 1.4 * seen.seconds
     own_s = sum(step.cpu_s for step in seen.steps)
     between = HOLDS * seen.busy_s <= own_s and own_s + seen.delayed_s <= WAIT_FOR_IT * seen.busy_s
-    return seen.cpus > 1 and one_at_a_time and between and seen.late_s >= LATE_S
+    return seen.cpus > 1 and alone and between
+
+
+def _shared(seen: Seen) -> bool:
+    """Tell whether threads run one at a time, and let others wait for the interpreter: it is that, and no lock."""
+    return one_at_a_time(seen) and seen.late_s >= LATE_S
 
 
 def _lost(seen: Seen, slowest: StepStatistics) -> tuple[str | None, str]:
