@@ -126,7 +126,7 @@ WORKLOADS: dict[str, Workload] = {
     "squeezenet10": Workload("photos/flowers", ".jpg", 500, 200, squeezenet, of_file(squeezenet)),
     "crnn_lite": Workload("lines", ".png", 420, 140, crnn_lite, of_file(crnn_lite)),
     "torch net": Workload("photos/flowers", ".jpg", 400, 160, torch_net, of_torch),
-    "Python-bound": Workload("photos/flowers", ".jpg", 12_000, 1000, python_bound, of_stage),
+    "Python-bound": Workload("photos/flowers", ".jpg", 16_000, 1000, python_bound, of_stage),
 }
 
 

@@ -1,6 +1,6 @@
 """Does `auto` find the best numbers? Its rate beside the best of a full grid, and what `penstock plan` foretold.
 
-python benchmarks/autotune.py             # the grids, then 7 interleaved rounds of auto and the best 3, 40 minutes
+python benchmarks/autotune.py             # the grids, then 7 interleaved rounds of auto and the best 3, 50 minutes
 python benchmarks/autotune.py --quick     # 3 points and 2 rounds of 60 items each, writes nothing
 
 A rate is counted from the first item to the last commit, for every entry alike. What lies before (imports, loading,
