@@ -24,6 +24,7 @@ from _rivals_overhead import BATCH, THREADS, negated, plus_one
 
 from penstock import _drive
 from penstock._budget import Budget
+from penstock._climbing import Climber
 from penstock._engine import work
 from penstock._engine.chunks import positional
 from penstock._engine.flow import Flow
@@ -35,6 +36,7 @@ from penstock._engine.statistics import PipelineStatistics
 from penstock._engine.step import Step
 from penstock._interrupt import Interrupts
 from penstock._job import Job
+from penstock._observer import Observer
 from penstock._options import Limits
 from penstock._plan import Part
 from penstock._ready import Ready
@@ -66,16 +68,18 @@ PARTS: Mapping[str, Taken] = {
     "clocks summed by step": [(Post, "count", nothing)],
     "progress, readings, record": [
         (Pipeline, "statistics", lambda _: PipelineStatistics()),
-        (_drive, "_slowest", lambda _: ""),
         (_drive, "visible", nobody),
         (_drive.Drive, "_note_state", nothing),
-        (_drive.Drive, "_take_stock", nothing),
-        (_drive.Drive, "_seen", nothing),
+        *((Climber, name, lambda *_: []) for name in ("look", "close")),
+        (Observer, "close", nothing),
         *((Record, name, nothing) for name in ("begin", "close")),
         *((Progress, name, nothing) for name in ("update", "say", "__exit__")),
     ],
 }
-"""What telemetry consists of: nothing of it is needed to size parcels, to keep order, or to notice what is stuck."""
+"""What telemetry consists of: nothing of it is needed to size parcels, to keep order, or to notice what is stuck.
+
+The climb goes by it, and is taken out with it.
+"""
 VARIANTS: dict[str, Taken] = {
     ON: [],
     OFF: [change for part in PARTS.values() for change in part],

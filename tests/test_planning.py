@@ -112,6 +112,7 @@ def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
         return next(given)
 
     monkeypatch.setattr(module, "_short_run", short_run)
+    monkeypatch.setattr(module, "LONGEST_S", 1000.0)  # on a slow machine, too
     how: dict[str, Any] = {"preset": "inception", "runtime": "onnxruntime", "threads": 2}
     made = plan(photos, Request(model=model, **how))
     fused, apart = ["decode+preprocess+model+postprocess+write"], ["decode+preprocess", "model", "postprocess+write"]
@@ -119,9 +120,24 @@ def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
     assert made.shapes == {"fused": 100.0, "separate": rates[1]}
     assert made.expected_per_s == (110.0 if chosen else 100.0)
     assert list(made.stages) == (apart if chosen else fused)
-    assert ("not better" in str(made)) is not chosen
+    assert ("not surely better" in str(made)) is not chosen
     report = penstock.run(photos, model, **how, limit=4, out=tmp_path / "o.jsonl")
     assert list(report.plan["stages"]) == (apart if chosen else fused)
+
+
+@pytest.mark.parametrize(("longest_s", "runs"), [(0.0, 1), (1000.0, 2)])
+def test_another_shape_is_tried_only_while_there_is_time(
+    model: str, photos: str, monkeypatch: pytest.MonkeyPatch, longest_s: float, runs: int
+) -> None:
+    given, left = iter((100.0, 120.0, 90.0, 110.0)), [True] * (runs - 1)
+    monkeypatch.setattr(module, "_short_run", lambda *_: next(given))
+    monkeypatch.setattr(module, "LONGEST_S", longest_s)
+    if runs == 2:  # time for one more, and for no second look
+        monkeypatch.setattr(module, "_fits", lambda n, _: n == 1 and left.pop())
+    made = plan(photos, Request(model=model, preset="inception", runtime="onnxruntime", threads=2))
+    assert next(given) == (120.0, 90.0)[runs - 1]
+    assert made.expected_per_s == 100.0
+    assert len(made.stages) == 1
 
 
 def test_a_plan_is_measured_anew(model: str, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:

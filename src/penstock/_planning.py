@@ -36,6 +36,8 @@ CEILINGS_S = 1.6
 WARM_S, RUN_S, MOST_S = 0.5, 2.0, 6.0
 """Of a short run, before its rate counts and while it does; longer where less than FEW items come out."""
 FEW = 16
+LONGEST_S = 19.0
+"""Into a plan, until which short runs of another shape may go on: on a slow machine it does without."""
 SURELY = 1.05
 """How many times as fast another shape has to be, twice, to be chosen."""
 SPREAD = 32
@@ -70,24 +72,31 @@ def plan(source: Any, request: Request, limit: int | None = None) -> Plan:
         if not any(part.own for part in parts):
             again = cycle(sample)
             take = positional(again, ()) if opened.positional else listed(enumerate(again))
-            made = _tried(made, parts, recipe.threads, ready, lambda stages: _short_run(stages, take, sink))
+            until = begun + LONGEST_S
+            made = _tried(made, parts, recipe.threads, ready, until, lambda stages: _short_run(stages, take, sink))
     return replace(made, items=items, looked_at=len(some), seconds=time.perf_counter() - begun)
 
 
 def _tried(
-    made: Plan, parts: Sequence[Part], threads: int, ready: Ready, run: Callable[[Sequence[Stage]], float | None]
+    made: Plan,
+    parts: Sequence[Part],
+    threads: int,
+    ready: Ready,
+    until: float,
+    run: Callable[[Sequence[Stage]], float | None],
 ) -> Plan:
     """Return `made` with what short runs did: of the fused shape, and of a model in threads of its own.
 
-    That one is chosen, and kept for the next run, where it is faster by more than such runs may be wrong by.
+    That one is chosen, and kept for the next run, where it is faster by more than such runs may be wrong by. No run of
+    it is begun that would go on after `until` (`time.perf_counter`).
     """
     fused = run(stages_of(parts, threads))
     made = replace(made, expected_per_s=fused)
-    apart, keep = separate(parts, threads), ready.keep
+    apart, keep = separate(parts, threads) if _fits(1, until) else None, ready.keep
     if apart is None or keep is None or not fused or not (rate := run(stages_of(apart, threads))):
         return made
     made = replace(made, shapes={"fused": fused, "separate": rate})
-    if rate < fused * SURELY:
+    if rate < fused * SURELY or not _fits(2, until):
         return made
     fused = max(fused, run(stages_of(parts, threads)) or 0.0)  # the first look may have been a bad one
     rate = min(rate, run(stages_of(apart, threads)) or 0.0)
@@ -97,6 +106,11 @@ def _tried(
     keep(choices)
     stages = {stage.name: stage.workers for stage in stages_of(apart, threads)}
     return replace(made, expected_per_s=rate, choices=choices, stages=stages)
+
+
+def _fits(runs: int, until: float) -> bool:
+    """Tell whether so many short runs would have ended by then."""
+    return time.perf_counter() + runs * (WARM_S + RUN_S) <= until
 
 
 def _looked_over(source: Source, first: list[Any]) -> tuple[list[Any], int | None]:

@@ -77,7 +77,7 @@ class Plan:
             share = "" if self.limit_per_s is None else f"{self.expected_per_s / self.limit_per_s:.0%} of the limit: "
             yield "expected", _rate(self.expected_per_s), f"{share}a short run"
         if len(self.shapes) > 1:
-            chosen = "chosen" if self.is_separate else "not better"
+            chosen = "chosen" if self.is_separate else "not surely better"
             yield "model in its own threads", _rate(self.shapes["separate"]), chosen
 
     def _ways(self) -> Iterator[tuple[str, str, str]]:
