@@ -133,12 +133,16 @@ def _workers() -> list[int]:
 
 def _after_kills(feed: Any) -> dict[str, Any]:
     """Kill one worker, then all; return the rate after the first, and whether batches come after the second."""
+    waits = "waits for ever, without a word"
     os.kill(_workers()[0], signal.SIGKILL)
-    for _ in range(2 * PREFETCH):
-        feed.get(30)  # what was made before
-    begun = time.perf_counter()
-    for _ in range(BATCHES // 2):
-        feed.get(30)
+    try:
+        for _ in range(2 * PREFETCH):
+            feed.get(30)  # what was made before
+        begun = time.perf_counter()
+        for _ in range(BATCHES // 2):
+            feed.get(30)
+    except queue.Empty:  # it had the lock of the queue, which it shared with the other one
+        return {"rate_after_kill": 0.0, "after_all": waits}
     rate = BATCHES // 2 * BATCH / (time.perf_counter() - begun)
     for pid in _workers():
         os.kill(pid, signal.SIGKILL)
@@ -146,7 +150,7 @@ def _after_kills(feed: Any) -> dict[str, Any]:
         for _ in range(4 * PREFETCH):
             feed.get(10)
     except queue.Empty:
-        return {"rate_after_kill": rate, "after_all": "waits for ever, without a word"}
+        return {"rate_after_kill": rate, "after_all": waits}
     return {"rate_after_kill": rate, "after_all": "goes on"}
 
 
@@ -171,6 +175,7 @@ def compare(rounds: int, data: Path = DATA) -> None:
         {
             "entry": name,
             **{title: f"{median([r[key] for r in taken[name]]):.2f}" for key, title in keys.items()},
+            "stood still after that": f"{sum(not r['rate_after_kill'] for r in taken[name])} of {rounds}",
             "after all were killed": taken[name][-1]["after_all"],
             "left after closing": ", ".join(taken[name][-1]["left"]) or "nothing",
         }
