@@ -117,6 +117,44 @@ def test_other_steps_take_over_once_they_are_entered() -> None:
     assert sorted(entered) == sorted(["old"] * 4 + ["-old"] * 4 + ["new"] * 2 + ["-new"] * 2)
 
 
+def test_each_that_leaves_has_one_in_its_place() -> None:
+    """Of two that are to take over one is ready: one of the old ones stays."""
+    gate, gone = threading.Event(), threading.Semaphore(1)
+
+    @contextmanager
+    def one_ready() -> Iterator[Callable[[int], int]]:
+        if not gone.acquire(blocking=False):
+            assert gate.wait(WAIT_S)
+        yield abs
+
+    old, new = Step.of("work", abs), Step("work", one_ready)
+    with Pipeline([Stage("work", (old,), 2)]) as pipeline:
+        pipeline.resize(0, 2, (new,))
+        until(pipeline, lambda: any(one.entered and one.steps == (new,) for one in pipeline.workers))
+        with pipeline.lock:
+            staying = [one.steps[0].name for one in pipeline.workers if not one.leaving and one.steps == (old,)]
+        assert staying == ["work"]
+        gate.set()
+        until(pipeline, lambda: pipeline.settled(0))
+
+
+def test_one_that_cannot_begin_is_needed_where_the_others_leave() -> None:
+    with Pipeline([stage(Meeting(2), 2)]) as pipeline:
+        crew = pipeline._crew
+        with pipeline.flow(one_by_one(range(10)), Window()) as flow:
+            assert len([value for parcel in flow for value in parcel.values]) == 10  # both have entered
+        with pipeline.lock:
+            late = crew._worker(0)
+            late.extra = True
+            assert crew.can_spare(late)
+            for one in pipeline.workers:
+                one.leaving = True
+            assert not crew.can_spare(late)
+            for one in pipeline.workers:
+                one.leaving = False
+            crew.forget(late)
+
+
 def test_workers_that_cannot_begin_are_done_without() -> None:
     def broken() -> Any:
         raise OSError("no process may be had")

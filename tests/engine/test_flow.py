@@ -17,6 +17,7 @@ from penstock._engine.parcel import Parcel
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.sizing import Window
 from penstock._engine.step import Stage, Step
+from penstock.errors import Cancelled
 
 WAIT_S = 20.0
 
@@ -236,6 +237,15 @@ def test_collect_gives_nothing_while_there_is_nothing_and_none_at_the_end() -> N
         assert deliver(flow, 1) == [None]
         assert flow.collect(1.0) is None
         assert flow.collect(1.0) is None
+
+
+def test_a_flow_closed_before_all_came_out_says_so() -> None:
+    """Also where the source has come to its end."""
+    with Pipeline([stage(abs)]) as pipeline, pipeline.flow(one_by_one(range(8)), Window()) as flow:
+        flow._thread.join(WAIT_S)
+        flow.close()
+        with pytest.raises(Cancelled):
+            flow.collect(WAIT_S)
 
 
 def test_an_empty_source_ends_at_once() -> None:

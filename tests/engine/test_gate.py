@@ -77,6 +77,30 @@ def test_bytes_bound_the_window() -> None:
         assert gate.allowed() == 10
 
 
+def test_a_wider_window_holds_twice_the_bytes_at_most() -> None:
+    gate = gate_of(Fake(), Window(64, 640, max_bytes=1000))
+    with gate.room:
+        gate.came_out(1000)
+        gate.measured(1000, 10)
+        gate.hold(times=8.0)
+        assert gate.allowed() == 20
+        gate.hold(times=1.0)
+        assert gate.allowed() == 10
+
+
+def test_what_comes_out_in_a_slow_start_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, told = gate_of(Fake(), Window(64, 64)), list[int]()
+    monkeypatch.setattr(gate.room, "notify", lambda n=1: told.append(n))
+    with gate.room:
+        gate.allowed()
+        gate.came_out(1)
+        assert told == [1]
+        gate.came_out(99)
+        gate.allowed()  # the start is over: only what is released makes room
+        gate.came_out(1)
+        assert told == [1, 1]
+
+
 def test_no_offer_without_room_and_one_again_when_it_is_given_back() -> None:
     gate = gate_of(Fake(), Window(8, 8))
     admit(gate, 8)
@@ -109,6 +133,13 @@ def test_trickling_items_join_the_open_parcel_until_a_worker_takes_it() -> None:
     admit(gate, 1)
     assert [p.values for p in fake.pushed] == [[0, 1, 2, 3], [4]]
     assert fake.pushed[1].positions[0] % fake.block == 0  # its batch begins with it
+
+
+def test_no_more_trickling_items_than_a_batch_join_a_parcel() -> None:
+    gate = gate_of(fake := Fake(), Window(), linger_s=60.0)
+    for _ in range(9):
+        admit(gate, 1)
+    assert [parcel.values for parcel in fake.pushed] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
 @pytest.mark.parametrize(("block", "linger_s"), [(1, 60.0), (4, 0.0)])

@@ -98,6 +98,22 @@ def test_finished_items_behind_one_that_is_not_hold_the_order(flow: Flow) -> Non
     flow._full = False
     assert passed(flow, 8.0).source == pytest.approx(8.0, abs=0.1)
     assert passed(flow, 0.0).total == pytest.approx(15.0, abs=0.2)
+    enter(flow, 6, 1)
+    flow._full = True
+    assert passed(flow, 16.0).window == pytest.approx(17.0, abs=0.2)  # what once waited is not counted any more
+
+
+def test_the_source_waits_for_room_only_while_there_is_none(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(flow, 0, 8)
+    full = list[bool]()
+
+    def make_room(_: float) -> None:
+        full.append(flow._full)
+        flow.gate.release(8)
+
+    monkeypatch.setattr(flow.gate.room, "wait", make_room)
+    assert flow._wait_for_room() is not None
+    assert (full, flow._full) == ([True], False)
 
 
 def test_work_that_waits_for_others_is_no_fault_of_the_window(flow: Flow) -> None:
@@ -127,3 +143,9 @@ def test_workers_of_a_running_pipeline_count() -> None:
         waits = flow.statistics().waits
     assert waits.source > 0.0
     assert waits.order == waits.output == 0.0
+
+
+def test_what_is_read_while_it_drains_does_not_enter(flow: Flow) -> None:
+    flow._draining = True
+    flow._admit(([0], [0], [0]), 0.0)
+    assert flow.statistics().admitted == 0
