@@ -112,6 +112,21 @@ def test_a_stuck_item_fails_and_the_others_come_out(gate: Gate, at: int, ordered
     assert [(step.items, step.failed) for step in steps] == [(100, 0), (100, 1)]
 
 
+def test_what_a_stuck_worker_has_done_still_counts(gate: Gate) -> None:
+    """For the worker in its place: the items of each are shown."""
+    stages = [Stage("work", (Step.of("decode", stuck_at(gate, 99)),), 1)]
+    with running(stages, one_by_one(range(100))) as (pipeline, flow):
+        came = 0
+        while came < 90:
+            n = sum(map(len, flow.collect(WAIT_S) or []))
+            flow.release(n)
+            came += n
+        before = sum(pipeline.statistics().stages[0].worker_items)
+        assert before >= 90
+        results(flow)
+        assert sum(pipeline.statistics().stages[0].worker_items) >= before
+
+
 def test_it_is_logged_with_the_stack(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     items = [Item(f"photos/{i}.jpg") for i in range(20)]
     step = Step.of("decode", lambda item: gate.wait_at_the_gate(item) if item.id == "photos/7.jpg" else item)

@@ -74,6 +74,15 @@ def test_a_slot_may_be_taken_once_for_each_offer(two: tuple[Slot, Slot]) -> None
         assert (reader.taken, reader.offer()) == (True, False)
 
 
+def test_an_offer_that_nobody_took_yet_is_not_made_twice(two: tuple[Slot, Slot]) -> None:
+    reader, writer = two
+    reader.reclaim()
+    assert reader.offer()
+    reader.reclaim()  # it was not taken: the same offer stands
+    assert writer.take()
+    assert (reader.taken, reader.offer(), writer.take()) == (True, False, False)
+
+
 def test_a_slot_that_is_read_is_offered_when_the_last_view_is_gone(two: tuple[Slot, Slot]) -> None:
     reader, writer = two
     views = [reader.lend(0, 8), reader.lend(64, 8)[2:]]

@@ -71,6 +71,13 @@ def test_changed_new_and_vanished(ledger: Ledger) -> None:
     assert list(ledger.places(by_input=True)) == [1, 0]  # b, which vanished, comes first; then a
 
 
+def test_of_what_lies_beyond_a_limit_only_what_was_done_has_vanished(ledger: Ledger) -> None:
+    ledger.sync([item("a"), item("b"), item("c"), item("d")])
+    finish(ledger, 0, 2, 3, failed=(3,))
+    counts = ledger.counts(2)
+    assert (counts.planned, counts.done, counts.failed, counts.vanished) == (2, 1, 0, 1)
+
+
 def test_mended_item_is_done_by_a_run_and_by_a_retry(ledger: Ledger) -> None:
     ledger.sync([item("a"), item("b")])
     finish(ledger, 0, 1, failed=(0,))
