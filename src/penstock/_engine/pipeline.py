@@ -198,6 +198,7 @@ class Pipeline:
             flow.account()
         post.count(worker.clocks)
         if saved.done is not None and len(saved.done):
+            worker.items += len(saved.done)
             self._pass_on(worker.stage, saved.done)
         post.queue.extendleft(reversed(saved.again))
         if post.idle:
