@@ -14,13 +14,14 @@ import pytest
 
 import penstock
 from penstock import Workers, _climb, _climbing
-from penstock._climbing import bounds_of, undisturbed_s
+from penstock._climb import Bounds
+from penstock._climbing import Climber, bounds_of, undisturbed_s
 from penstock._devices import cpu_budget
+from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import StageStatistics
-from penstock._engine.step import Step
+from penstock._engine.step import Stage, Step
 from penstock._plan import Part
 from penstock._telemetry.seen import Seen
-from penstock._telemetry.verdict import Verdict
 
 pytestmark = pytest.mark.skipif(cpu_budget().threads < 2, reason="with one CPU all threads share it, whatever they do")
 
@@ -84,8 +85,8 @@ def test_numbers_that_the_user_gave_stay(go: Go) -> None:
 
 @pytest.fixture
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the verdict on each stretch be that threads share the interpreter; when it is, test_verdict_runs shows."""
-    monkeypatch.setattr(_climb, "verdict", lambda _: Verdict("", "interpreter", None, ()))
+    """Have each stretch be one in which threads ran one at a time; when it is, test_verdict_runs shows."""
+    monkeypatch.setattr(_climb, "one_at_a_time", lambda _: True)
 
 
 @pytest.mark.usefixtures("interpreter")
@@ -138,6 +139,30 @@ def test_what_the_user_said_bounds_the_climb() -> None:
     assert (found.movable, found.sendable, found.most_window) == (frozenset({0, 2}), there, _climbing.MOST_WINDOW)
     found = bounds_of(crews, threads=False, window=False)
     assert (found.movable, found.sendable, found.most_window) == (frozenset({2}), there, 1)
+
+
+def test_the_first_stretch_is_shorter_than_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_climbing, "FIRST_S", 0.5)
+    monkeypatch.setattr(_climbing, "STRETCH_S", 1.0)
+    looked = list[float]()
+
+    class Watching:
+        elapsed_s = 0.0
+
+        def seen(self) -> Seen:
+            looked.append(self.elapsed_s)
+            stage = StageStatistics("work", 2, 0, (), ())
+            return Seen(int(1000 * self.elapsed_s), self.elapsed_s, (stage,), cpus=2, cpu_s=0.0)
+
+    watching: Any = Watching()
+    with Pipeline([Stage("work", (Step.of("work", same),), 2)]) as pipeline:
+        climber = Climber(pipeline, [[part()]], Bounds(frozenset(), 2, most_window=2), watching, None)
+        for _ in range(200):  # two stretches, and not all of a third one
+            watching.elapsed_s += 0.01
+            climber.look(int(1000 * watching.elapsed_s))
+    begin, end, again, last = looked[:4]
+    assert end - begin == pytest.approx(0.5, abs=0.02)
+    assert last - again == pytest.approx(1.0, abs=0.02)
 
 
 def test_time_that_others_had_is_none_of_a_stretch() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,19 +126,32 @@ def test_a_model_has_threads_of_its_own_where_that_is_faster_twice(
     assert list(report.plan["stages"]) == (apart if chosen else fused)
 
 
-@pytest.mark.parametrize(("longest_s", "runs"), [(0.0, 1), (1000.0, 2)])
+@pytest.mark.parametrize("spare", [0, 1])
 def test_another_shape_is_tried_only_while_there_is_time(
-    model: str, photos: str, monkeypatch: pytest.MonkeyPatch, longest_s: float, runs: int
+    model: str, photos: str, monkeypatch: pytest.MonkeyPatch, spare: int
 ) -> None:
-    given, left = iter((100.0, 120.0, 90.0, 110.0)), [True] * (runs - 1)
+    """Time for no further run, or for one and no second look."""
+    given = iter((100.0, 120.0, 90.0, 110.0))
     monkeypatch.setattr(module, "_short_run", lambda *_: next(given))
-    monkeypatch.setattr(module, "LONGEST_S", longest_s)
-    if runs == 2:  # time for one more, and for no second look
-        monkeypatch.setattr(module, "_fits", lambda n, _: n == 1 and left.pop())
+    monkeypatch.setattr(module, "_fits", lambda runs, _: runs <= spare)
     made = plan(photos, Request(model=model, preset="inception", runtime="onnxruntime", threads=2))
-    assert next(given) == (120.0, 90.0)[runs - 1]
+    assert next(given) == (120.0, 90.0)[spare]
     assert made.expected_per_s == 100.0
     assert len(made.stages) == 1
+
+
+def test_no_run_fits_that_would_end_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
+    last = 100.0 + module.WARM_S + module.RUN_S
+    assert (module._fits(1, last), module._fits(1, last - 0.01), module._fits(2, last)) == (True, False, False)
+
+
+def test_a_plan_that_took_long_tries_no_other_shape(model: str, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter((100.0, 120.0))
+    monkeypatch.setattr(module, "_short_run", lambda *_: next(given))
+    monkeypatch.setattr(module, "LONGEST_S", 0.0)
+    plan(photos, Request(model=model, preset="inception", runtime="onnxruntime", threads=2))
+    assert next(given) == 120.0
 
 
 def test_a_plan_is_measured_anew(model: str, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,7 @@ def told(step: dict[str, Any]) -> str:
 def moves(seen: Seen, numbers: Numbers, bounds: Bounds) -> Iterator[Move]:
     """Yield the steps to try after a stretch as `seen`, the most promising first."""
     cause = verdict(seen).bottleneck
-    if cause == "interpreter" or one_at_a_time(seen):  # be it another lock: the trial tells
+    if one_at_a_time(seen):  # be it the interpreter or another lock: the trial tells
         yield from _to_processes(seen, numbers, bounds)
     if cause in ("order", "window") and numbers.window < bounds.most_window:
         yield _widened(numbers)

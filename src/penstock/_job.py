@@ -60,7 +60,7 @@ class Job:
     def __enter__(self) -> Self:
         """Take the lock, open the ledger and bring the sink to the last committed state."""
         with ExitStack() as stack:
-            if not self._fresh:
+            if not self._fresh and not self._ledger_path.exists():
                 self._refuse_foreign()
             self._make_folder()
             stack.callback(_lock(self.folder / "lock").close)
@@ -76,23 +76,15 @@ class Job:
 
     def _refuse_foreign(self) -> None:
         """Refuse a file that is not penstock's, or a folder with files over which a result might be written."""
-        if self._ledger_path.exists():
-            return
-        if self.out.suffix:
-            foreign = self.out if self.out.exists() else None
-        else:
-            foreign = next((path for path in self.out.rglob("*.json") if self.folder not in path.parents), None)
-        if foreign is None or self._ledger_path.exists():  # looked at again: another process may just have begun
-            return
-        if self.out.suffix:
-            raise LedgerError(
-                f"{self.out} exists and is not an output of penstock (no ledger in {self.folder}). "
-                "Use another out, or --fresh to overwrite it."
-            )
-        raise LedgerError(
-            f"{self.out} holds files that are not penstock's (no ledger in {self.folder}), {foreign} for one; a "
-            "result might be written over them. Use another out, or --fresh to do so."
-        )
+        found = None
+        if not self.out.suffix:
+            others = (path for path in self.out.rglob("*.json") if self.folder not in path.parents)
+            if (other := next(others, None)) is not None:
+                found = f"{self.out} holds files over which a result might be written, {other} for one"
+        elif self.out.exists():
+            found = f"{self.out} exists and is not an output of penstock"
+        if found is not None and not self._ledger_path.exists():  # looked at last: another process may just have begun
+            raise LedgerError(f"{found} (no ledger in {self.folder}). Use another out, or --fresh to overwrite it.")
 
     @property
     def _ledger_path(self) -> Path:

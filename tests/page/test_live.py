@@ -96,6 +96,18 @@ def test_an_address_that_is_taken_is_refused(live: Live, tmp_path: Path) -> None
         pass
 
 
+def test_a_browser_counts_from_the_moment_it_is_let_in(live: Live) -> None:
+    """Whoever looks next would drop one whose thread has not begun, and the end would not wait for it."""
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait, args=(20.0,))
+    try:
+        assert live.admit(thread)
+        assert live._following() == [thread]
+    finally:
+        leave.set()
+        thread.join()
+
+
 def test_more_browsers_than_it_serves_are_sent_away(live: Live) -> None:
     port = int(live.url.rstrip("/").rpartition(":")[2])
     held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MOST_CLIENTS)]
