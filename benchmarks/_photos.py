@@ -8,6 +8,7 @@ reduced-size decoding.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,11 +47,20 @@ class Job:
         return path.relative_to(self.photos).as_posix()
 
 
+@functools.cache
+def opencv() -> Any:
+    """Return OpenCV, without threads of its own: those would take the cores from the rivals' threads."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
+
+
 def pixels(data: bytes) -> Array:
     """Return the RGB uint8 (224, 224, 3) of a JPEG: short side 256, centre crop."""
-    import cv2
     import simplejpeg
 
+    cv2 = opencv()
     image = simplejpeg.decode_jpeg(data, "RGB")
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
@@ -61,8 +71,7 @@ def pixels(data: bytes) -> Array:
 
 def tensor(image: Array) -> Array:
     """Return (x - 128) / 128 as float32 (1, 3, 224, 224)."""
-    import cv2
-
+    cv2 = opencv()
     values = np.empty((1, 3, SIDE, SIDE), np.float32)
     for plane, channel in zip(values[0], cv2.split(image), strict=True):
         np.subtract(channel, np.float32(128), out=plane, dtype=np.float32)

@@ -61,6 +61,14 @@ def test_more_threads_than_cpus_that_compute_are_let_go() -> None:
     assert found == ["workers of fetch: 16 -> 9", "workers of fetch: 16 -> 12"]
 
 
+def test_those_that_a_runtimes_own_threads_are_worth_stay() -> None:
+    waiting = replace(BOUNDS, spare={0: 1})
+    assert [move.words for move in moves(stretch(workers=3), Numbers((3,)), BOUNDS)][-1] == "workers of fetch: 3 -> 2"
+    (up,) = moves(stretch(workers=3), Numbers((3,)), waiting)
+    assert (up.words, up.explores) == ("workers of fetch: 3 -> 4", True)
+    assert "workers of fetch: 4 -> 3" in [move.words for move in moves(stretch(workers=4), Numbers((4,)), waiting)]
+
+
 def test_what_shares_the_interpreter_goes_to_processes() -> None:
     shared: dict[str, Any] = {"computing": 0.5, "cpu_s": 10.0, "late_s": 0.005}
     assert first(stretch(**shared)) == "fetch in processes in the place of threads"

@@ -15,7 +15,7 @@ import pytest
 import penstock
 from penstock import Workers, _climb, _climbing
 from penstock._climb import Bounds
-from penstock._climbing import Climber, bounds_of, undisturbed_s
+from penstock._climbing import Climber, bounds_of
 from penstock._devices import cpu_budget
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.statistics import StageStatistics
@@ -163,9 +163,3 @@ def test_the_first_stretch_is_shorter_than_the_others(monkeypatch: pytest.Monkey
     begin, end, again, last = looked[:4]
     assert end - begin == pytest.approx(0.5, abs=0.02)
     assert last - again == pytest.approx(1.0, abs=0.02)
-
-
-def test_time_that_others_had_is_none_of_a_stretch() -> None:
-    stage = StageStatistics("work", 2, 0, (), ())
-    assert undisturbed_s(Seen(100, 10.0, (stage,), cpus=2, cpu_s=10.0, delayed_s=6.0)) == 7.0
-    assert undisturbed_s(Seen(100, 10.0, (stage,), cpus=2, cpu_s=0.0, delayed_s=20.0)) == 1.0

@@ -38,6 +38,17 @@ def test_a_step_with_one_worker_stands_alone() -> None:
     assert [stage.serial for stage in stages_of(parts, 4)] == [False, True, False]
 
 
+def test_a_model_with_threads_of_its_own_is_worth_one_more_that_calls_it() -> None:
+    def of(name: str, spare: int, workers: int | None = None) -> Part:
+        return Part(Step("model", Step.of(name, len).bind, model=name), workers, spare=spare)
+
+    assert shape([part("decode"), of("m", 1), part("post")], 2) == [("decode+model+post", 3)]
+    assert shape([part("decode"), of("m", 0), part("post")], 2) == [("decode+model+post", 2)]
+    assert shape([of("m", 1), of("n", 1)], 2) == [("model+model", 3)]
+    assert shape([of("m", 1), of("n", 0)], 2) == [("model+model", 2)]  # the threads that call n compute
+    assert shape([part("decode"), of("m", 1, 2), part("post")], 2) == [("decode", 2), ("model", 2), ("post", 2)]
+
+
 def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:
     def of(branch: str, workers: int | None = None) -> Part:
         return Part(Step.of(f"{branch} model", len), workers, branch)

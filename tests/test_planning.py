@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,12 @@ def test_it_is_measured_on_items_from_all_over(model: str, photos: str, monkeypa
 
 
 def test_the_short_run_counts_from_arrival_to_arrival() -> None:
-    before, after = module._Pace(4, 10.0, 0.5), module._Pace(24, 12.5, 1.0)
-    assert after.since(before) == pytest.approx(20 / 2.0)  # half a second was had by others
-    assert before.since(before) == 0.0
+    before, after = module._Pace(4, 10.0, 0.5, 3.0), module._Pace(24, 12.5, 1.5, 7.0)
+    assert after.since(before, 2, 2) == pytest.approx(20 / 2.0)  # half a second of each of two CPUs was had by others
+    assert replace(after, used_s=8.0).since(before, 3, 2) == pytest.approx(
+        20 / 2.5
+    )  # its threads waited for each other
+    assert before.since(before, 2, 2) == 0.0
 
 
 def test_from_python() -> None:

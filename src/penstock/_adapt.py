@@ -230,7 +230,8 @@ class Recipe:
         from penstock._models.replicas import Places
 
         r = self.request
-        return Places(r.devices, settings.get("copies") if r.replicas == "auto" else r.replicas, self.threads)
+        copies = settings.get("copies") if r.replicas == "auto" else r.replicas
+        return Places(r.devices, copies, self.threads, said=r.threads != "auto")
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose
@@ -319,7 +320,8 @@ class Recipe:
         said = self.request.replicas != "auto" or self.request.threads != "auto"
         pinned = said or model.serial or own == "process" or model.devices != ("cpu",)  # a device's memory is planned
         apart = self.threads if loaded.choices.get("shape") == "separate" else None  # as a plan found to be faster
-        return Part(step, model.callers or apart, serial=model.serial, own=own, tryable=tryable, pinned=pinned)
+        workers, spare = model.callers or apart, model.spare
+        return Part(step, workers, serial=model.serial, own=own, tryable=tryable, pinned=pinned, spare=spare)
 
     # ---- behind the model
 

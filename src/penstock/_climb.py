@@ -8,7 +8,7 @@ while, twice as long each time. Nothing that is moved can change an answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,12 +42,16 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far: stages whose workers may be moved, and up to how many; steps that may go to processes; the window."""
+    """How far: stages whose workers may be moved, and up to how many; steps that may go to processes; the window.
+
+    `spare`: by stage, workers beyond the CPUs that fill them: see `spare_of`; 0 where there is none.
+    """
 
     movable: frozenset[int]
     most_workers: int
     sendable: frozenset[tuple[int, int]] = frozenset()
     most_window: int = 1
+    spare: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +202,18 @@ def _widened(numbers: Numbers) -> Move:
 
 
 def _of_stage(seen: Seen, s: int, stage: StageStatistics, numbers: Numbers, bounds: Bounds) -> Iterator[Move]:
-    n, most = numbers.workers[s], bounds.most_workers
+    n, most, enough = numbers.workers[s], bounds.most_workers, seen.cpus + bounds.spare.get(s, 0)
     busiest = max(seen.stages, key=seen.busy)
     main = max(stage.steps, key=lambda step: step.busy_s)
     if stage is busiest and seen.busy(stage) >= BUSY and n < most:
         if seen.waiting(main):
             yield _of_workers(stage, s, min(most, 2 * n), numbers)
         else:
-            yield _of_workers(stage, s, n + 1, numbers, explores=seen.is_full or n >= seen.cpus)
-    elif n > seen.cpus and n - seen.at_work(stage) >= IDLE:
+            yield _of_workers(stage, s, n + 1, numbers, explores=seen.is_full or n >= enough)
+    elif n > enough and n - seen.at_work(stage) >= IDLE:
         yield _of_workers(stage, s, max(1, math.ceil(seen.at_work(stage) + 0.5)), numbers)
-    if n > seen.cpus and seen.is_full:
-        yield _of_workers(stage, s, max(seen.cpus, n - max(1, n // 4)), numbers)
+    if n > enough and seen.is_full:
+        yield _of_workers(stage, s, max(enough, n - max(1, n // 4)), numbers)
 
 
 def _of_workers(stage: StageStatistics, s: int, n: int, numbers: Numbers, *, explores: bool = False) -> Move:

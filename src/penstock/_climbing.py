@@ -13,7 +13,7 @@ from penstock._devices import cpu_budget, family_bytes, memory_available
 from penstock._engine.pipeline import Pipeline
 from penstock._engine.step import Step
 from penstock._observer import Observer
-from penstock._plan import Part
+from penstock._plan import Part, spare_of
 from penstock._telemetry.seen import FEW, Seen
 from penstock.errors import PenstockError
 
@@ -39,7 +39,8 @@ def bounds_of(crews: Sequence[Sequence[Part]], *, threads: bool, window: bool) -
         s for s, parts in enumerate(crews) if not any(part.pinned or not (part.workers or threads) for part in parts)
     }
     most = max(cpus, min(MOST_TIMES * cpus, MOST_WORKERS))
-    return Bounds(frozenset(movable), most, frozenset(_elsewhere(crews)), MOST_WINDOW if window else 1)
+    spare = {s: spare_of(parts) for s, parts in enumerate(crews)}
+    return Bounds(frozenset(movable), most, frozenset(_elsewhere(crews)), MOST_WINDOW if window else 1, spare)
 
 
 def _elsewhere(crews: Sequence[Sequence[Part]]) -> dict[tuple[int, int], Callable[[int], Step]]:
@@ -101,7 +102,7 @@ class Climber:
         if stretch.items < FEW:  # of so few, the verdict says nothing
             self._due_s = t_s + STRETCH_S / 4
             return
-        rate = stretch.items / undisturbed_s(stretch)
+        rate = stretch.items / stretch.undisturbed_s
         left_s = math.inf if self._todo is None else (self._todo - done) / rate
         memory = (family_bytes(), memory_available())
         self._from, self._due_s, self._stretch_s = None, t_s, STRETCH_S
@@ -137,9 +138,3 @@ class Climber:
 
     def _sent(self, s: int, p: int, numbers: Numbers) -> Step:
         return replace(self._elsewhere[s, p](numbers.workers[s]), notes=self._threads[s][p].notes)
-
-
-def undisturbed_s(stretch: Seen) -> float:
-    """Return the seconds of a stretch without those in which other programs had the CPUs its workers wanted."""
-    workers = sum(stage.workers for stage in stretch.stages)
-    return max(stretch.seconds - stretch.delayed_s / workers, stretch.seconds / 10)

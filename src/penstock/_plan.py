@@ -24,6 +24,7 @@ class Part:
     `own`: where code of the user's runs, which may use any library and sees each item once; None: it is penstock's own.
     `tryable`: it is penstock's own, does nothing but compute, and bears all threads: it may be run to measure it.
     `pinned`: the user has said how many do it, or more of them would be more copies: a run leaves it at that.
+    `spare`: common threads beyond the usual number that its model is worth, see `Places`.
     `elsewhere(n)`: returns the step that has the same done by n processes, where it may be; raises UsageError else.
     """
 
@@ -34,6 +35,7 @@ class Part:
     own: Literal["thread", "process"] | None = None
     tryable: bool = False
     pinned: bool = False
+    spare: int = 0
     elsewhere: Callable[[int], Step] | None = None
 
 
@@ -59,10 +61,15 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
     apart = any(part.branch is not None and part.workers for part in parts)
     stages = []
     for members in crews_of(parts):
-        branch, workers = members[0].branch if apart else None, members[0].workers or threads
+        branch, workers = members[0].branch if apart else None, members[0].workers or threads + spare_of(members)
         name, serial = "+".join(part.step.name for part in members), any(part.serial for part in members)
         stages.append(Stage(name, tuple(part.step for part in members), workers, branch, serial))
     return stages
+
+
+def spare_of(members: Sequence[Part]) -> int:
+    """Return how many common threads a stage has beyond the usual number: as many as each of its models is worth."""
+    return min((part.spare for part in members if part.step.model is not None), default=0)
 
 
 def separate(parts: Sequence[Part], threads: int) -> list[Part] | None:

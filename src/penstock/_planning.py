@@ -29,6 +29,7 @@ from penstock._sinks.opening import open_sink
 from penstock._sources.opening import open_source
 from penstock._task import PROBES
 from penstock._telemetry.plan import Plan
+from penstock._telemetry.seen import others_s, undisturbed_s
 from penstock.errors import UsageError
 
 CEILINGS_S = 1.6
@@ -170,19 +171,22 @@ def _timed(ready: Ready, recipe: AnyRecipe, cpus: int) -> dict[str, float]:
 
 @dataclass(slots=True)
 class _Pace:
-    """How far a short run has come: results so far, when the last ones came, and what others had of the CPUs by then.
+    """How far a short run has come: results so far, when the last ones came, and what it had of the CPUs by then.
 
-    Counted from arrival to arrival: what is on its way at the beginning and at the end does not distort it.
+    delayed_s, used_s: of its workers together, and of the process; see `Seen`. Counted from arrival to arrival: what is
+    on its way at the beginning and at the end does not distort it.
     """
 
     done: int = 0
     at_s: float = 0.0
     delayed_s: float = 0.0
+    used_s: float = 0.0
 
-    def since(self, before: _Pace) -> float:
+    def since(self, before: _Pace, workers: int, cpus: int) -> float:
         """Return the items a second since `before`, 0.0 where none came; time that others had does not count."""
         spent_s = self.at_s - before.at_s
-        own_s = max(spent_s - (self.delayed_s - before.delayed_s), spent_s / 10)
+        had_s = others_s(self.delayed_s - before.delayed_s, self.used_s - before.used_s, cpus * spent_s)
+        own_s = undisturbed_s(spent_s, had_s, min(workers, cpus))
         return (self.done - before.done) / own_s if own_s > 0 else 0.0
 
 
@@ -193,13 +197,14 @@ def _short_run(stages: Sequence[Stage], take: Take, sink: Sink) -> float | None:
     """
     with Pipeline(stages) as pipeline, pipeline.flow(take, window_of(stages, memory_budget() // 4)) as flow:
         begun = time.perf_counter()
-        pace = _Pace(0, begun, _delayed_s(pipeline))
+        pace = _Pace(0, begun, pipeline.delayed_s(), time.process_time())
         _absorb_until(begun + WARM_S, pipeline, flow, sink, pace)
         warm = replace(pace)
         _absorb_until(begun + WARM_S + RUN_S, pipeline, flow, sink, pace)
         while pace.done - warm.done < FEW and time.perf_counter() < begun + MOST_S:
             _absorb_until(min(begun + MOST_S, time.perf_counter() + WARM_S), pipeline, flow, sink, pace)
-    return pace.since(warm) or None
+        workers = len(pipeline.workers)
+    return pace.since(warm, workers, cpu_budget().threads) or None
 
 
 def _absorb_until(deadline: float, pipeline: Pipeline, flow: Flow, sink: Sink, pace: _Pace) -> None:
@@ -212,13 +217,8 @@ def _absorb_until(deadline: float, pipeline: Pipeline, flow: Flow, sink: Sink, p
             pace.done += len(encoded)
             flow.release(len(parcel))
         if parcels:
-            pace.at_s, pace.delayed_s = time.perf_counter(), _delayed_s(pipeline)
+            pace.at_s, pace.delayed_s, pace.used_s = time.perf_counter(), pipeline.delayed_s(), time.process_time()
     sink.commit()
-
-
-def _delayed_s(pipeline: Pipeline) -> float:
-    """Return for how long, on average, the workers wanted a CPU that others had."""
-    return pipeline.delayed_s() / len(pipeline.workers)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 
 from penstock._models import graph
 from penstock._models.candidates import candidates, installed, ports_of, reference_candidate, usable
+from penstock._options import Auto
 from penstock.errors import MissingDependency, ModelError, UsageError
 
 BOTH = ["onnxruntime", "openvino"]
@@ -41,11 +42,25 @@ def test_two_streams_never_share_quantised_weights(models: Path, monkeypatch: py
     """OpenVINO 2026.4.1 answers wrongly then."""
     pytest.importorskip("onnx")
     quantised = models / "mobilenet_v2_1.0_224_quant.onnx"
-    assert [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)] == [(2, True), (1, True)]
+    tried = [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)]
+    assert tried == [(2, True), (2, True), (1, True)]
     plain = settings(models / "fastestdet_coco.onnx", "openvino", 2)
     assert [(each["streams"], each["fold"]) for each in plain] == [(2, False), (1, False)]
     monkeypatch.setattr(graph, "available", lambda: False)
-    assert [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)] == [(1, False)]
+    tried = [(each["streams"], each["fold"]) for each in settings(quantised, "openvino", 2)]
+    assert tried == [(1, False), (1, False)]
+
+
+def test_a_model_that_takes_any_batch_is_tried_compiled_for_one_item_too(models: Path) -> None:
+    free = models / "mobilenet_v2_1.0_224_quant.onnx"
+
+    def batches(path: Path, batch: int | Auto) -> list[int]:
+        return [each.settings.get("batch", 0) for each in candidates(path, ["openvino"], "f32", 2, batch=batch)]
+
+    assert batches(free, "auto") == batches(free, 1) == [1, 0, 0]
+    assert batches(free, 8) == [0, 0]  # a part of the batch may be called, by itself
+    assert batches(models / "squeezenet10_fp16_winml.onnx", "auto") == [0, 0]  # it takes one item as it is
+    assert batches(models / "crnn_lite_op.onnx", "auto") == [0, 0]  # of any width
 
 
 def test_one_call_at_a_time_has_the_cores_inside_and_calls_at_once_the_threads(models: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from penstock._models import graph
+from penstock._models.modelfile import ModelFile
 from penstock._models.ort import OrtModel
-from penstock._models.ov import OvModel
+from penstock._models.ov import OvModel, free_in_batch_only
 from penstock._spec import InputSpec
 from penstock.errors import Closed, ItemError, MissingDependency, ModelError, SpecError, UsageError
 
@@ -83,6 +84,59 @@ def test_a_free_width_model_takes_lines_of_all_widths(
     expected = predict(OrtModel(path, specs["crnn_lite_op"]), items)
     for row, truth in zip(predict(OvModel(path, specs["crnn_lite_op"]), items), expected, strict=True):
         near(row, truth)
+
+
+def test_compiled_for_one_item_it_answers_as_before(models: Path, photos: Photos, specs: dict[str, InputSpec]) -> None:
+    path, spec, items = models / f"{REAL[0][0]}.onnx", specs[REAL[0][0]], photos(5, 224)
+    free, fixed = OvModel(path, spec), OvModel(path, spec, settings={"batch": 1})
+    assert (free.batch_size, fixed.batch_size) == (None, 1)
+    for row, truth in zip(predict(fixed, items), predict(free, items), strict=True):
+        near(row, truth)
+
+
+def test_what_cannot_be_compiled_for_one_item_is_refused_by_name(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    make, number = onnx.helper, onnx.TensorProto
+    pairs = make.make_tensor("pairs", number.INT64, [2], [2, 2])  # of a batch of one, there is no second pair
+    graph = make.make_graph(
+        [make.make_node("Reshape", ["in", "pairs"], ["out"])],
+        "pairs",
+        [make.make_tensor_value_info("in", number.FLOAT, ["n", 2])],
+        [make.make_tensor_value_info("out", number.FLOAT, [2, 2])],
+        [pairs],
+    )
+    path = tmp_path / "pairs.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), path)
+    OvModel(path)
+    with pytest.raises(ModelError, match=r"pairs\.onnx.*OpenVINO, in batches of 1 alone"):
+        OvModel(path, settings={"batch": 1})
+
+
+def test_only_where_the_batch_alone_is_free_can_it_be_fixed(models: Path, tmp_path: Path) -> None:
+    found = {path.stem: free_in_batch_only(ModelFile.read(path)) for path in models.glob("*.onnx")}
+    assert found["mobilenet_v2_1.0_224_quant"]
+    assert not found["squeezenet10_fp16_winml"]
+    assert not found["crnn_lite_op"]
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"\x08" + (models / "squeezenet10_fp16_winml.onnx").read_bytes()[:999])
+    assert not free_in_batch_only(ModelFile.read(broken))  # it is told of where it is loaded
+
+
+def test_callers_wait_for_streams_where_there_are_several(models: Path) -> None:
+    path = models / f"{REAL[0][0]}.onnx"
+    assert OvModel(path, settings={"streams": 2, "threads": 2}).callers_wait
+    assert not OvModel(path, settings={"streams": 1, "threads": 2}).callers_wait
+
+
+def test_read_only_and_strided_items_are_taken(models: Path) -> None:
+    model = OvModel(models / "squeezenet10_fp16_winml.onnx")
+    item = np.random.default_rng(0).normal(size=(3, 224, 224)).astype(np.float32)
+    (expected,) = predict(model, [item])
+    frozen = item.copy()
+    frozen.flags.writeable = False
+    strided = np.ascontiguousarray(item.transpose(1, 2, 0)).transpose(2, 0, 1)
+    for given in (frozen, strided):
+        assert np.array_equal(predict(model, [given])[0], expected)
 
 
 def test_f32_is_f32(models: Path) -> None:

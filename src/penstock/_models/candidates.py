@@ -10,6 +10,7 @@ from typing import Any
 from penstock._models import graph, ort, ov
 from penstock._models.modelfile import ModelFile, refused
 from penstock._models.ports import Ports
+from penstock._options import Auto
 from penstock._spec import InputSpec
 from penstock.errors import MissingDependency, ModelError, UsageError
 
@@ -90,18 +91,27 @@ def ports_of(path: str | os.PathLike[str]) -> Ports:
 
 
 def candidates(
-    path: str | os.PathLike[str], runtimes: list[str], precision: str, threads: int, inside: int | None = None
+    path: str | os.PathLike[str],
+    runtimes: list[str],
+    precision: str,
+    threads: int,
+    inside: int | None = None,
+    batch: int | Auto = "auto",
 ) -> list[Candidate]:
     """Return the settings worth timing for `threads` calling threads, the likeliest first.
 
-    `inside`: the threads that a call may have inside where there is one call at a time; None: `threads`.
+    `inside`: the threads that a call may have inside where there is one call at a time; None: `threads`. `batch`: what
+    was asked for; of a larger one than 1 a part may be called, by itself, so that none is compiled for it alone.
     """
     file, most = ModelFile.read(path), inside or threads
     found: list[Candidate] = []
     if ort.RUNTIME in runtimes:
         found.extend(Candidate(ort.RUNTIME, precision, settings) for settings in _ort_settings(file, most))
     if ov.RUNTIME in runtimes:
-        found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in _ov_settings(file, threads, most))
+        settings_of_ov = _ov_settings(file, threads, most)
+        if batch in ("auto", 1) and ov.free_in_batch_only(file):
+            settings_of_ov.insert(0, settings_of_ov[0] | {"batch": 1})
+        found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in settings_of_ov)
     return found
 
 

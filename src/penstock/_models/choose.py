@@ -74,7 +74,7 @@ def choose(path: str | os.PathLike[str], spec: InputSpec | None, items: Sequence
     if not items:
         return choice.take(reference_candidate())
     try:
-        choice.load(candidates(path, runtimes, wanted.precision, wanted.threads, wanted.inside))
+        choice.load(candidates(path, runtimes, wanted.precision, wanted.threads, wanted.inside, wanted.batch))
         return choice.fastest()
     finally:
         choice.close()

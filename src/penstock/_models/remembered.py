@@ -22,7 +22,7 @@ from penstock._devices import cpu_name
 if TYPE_CHECKING:
     from penstock._models.choose import Wanted
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; raised where what is tried, or how it is stored, changes."""
 MOST_BYTES = 1 << 20
 LEAST_ITEMS = 4

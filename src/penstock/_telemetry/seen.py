@@ -16,14 +16,29 @@ HARDLY = 0.1
 """A step whose threads had a CPU for a smaller share of its time waits, whatever other programs did."""
 FULL = 0.85
 """The share of the CPUs from which more threads would give nothing."""
+MOST_DISTURBED = 10
+"""Time that other programs had makes a rate no more than so many times what was seen."""
+
+
+def others_s(delayed_s: float, used_s: float, whole_s: float) -> float:
+    """Return the CPU seconds, of `whole_s` there were, that other programs had and threads of ours wanted.
+
+    Ours were delayed for `delayed_s`, but also by each other: what the process used itself, nobody else had.
+    """
+    return min(delayed_s, max(0.0, whole_s - used_s))
+
+
+def undisturbed_s(seconds: float, others_s: float, at_work: int) -> float:
+    """Return `seconds` without those in which other programs had the CPUs that `at_work` threads wanted."""
+    return max(seconds - others_s / max(1, at_work), seconds / MOST_DISTURBED)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What was measured of a run of `items` in `seconds`.
 
-    cpus: the CPU budget. cpu_s: used by the whole process. delayed_s: in which its workers could have run and others
-    had the CPUs. source_s: in the source. output_s: of the one thread that writes results. late_s: see
+    cpus: the CPU budget. cpu_s: used by the whole process. delayed_s: in which its workers could have run, summed, and
+    had no CPU. source_s: in the source. output_s: of the one thread that writes results. late_s: see
     `FlowStatistics`. waits: what idle workers of the first stage waited for. ceilings: items a second that steps could
     do alone on all CPUs, as far as they were measured. apart: steps on devices of their own. given: steps that
     call a function of the user's. window: items that may be in flight.
@@ -60,10 +75,24 @@ class Seen:
         return sum(stage.busy_s for stage in self.stages)
 
     @property
+    def used_s(self) -> float:
+        """CPU seconds of the process, and of those that work for it."""
+        return max(self.cpu_s, sum(step.cpu_s for step in self.steps))
+
+    @property
+    def others_s(self) -> float:
+        """CPU seconds that its workers wanted and other programs had: of those, it had none itself."""
+        return others_s(self.delayed_s, self.used_s, self.cpus * self.seconds)
+
+    @property
+    def undisturbed_s(self) -> float:
+        """The seconds without those in which other programs had the CPUs its workers wanted."""
+        return undisturbed_s(self.seconds, self.others_s, min(self.cpus, sum(stage.workers for stage in self.stages)))
+
+    @property
     def wanted(self) -> float:
         """How many CPUs the process, with those that work for it, would have used, had nobody else had them."""
-        used_s = max(self.cpu_s, sum(step.cpu_s for step in self.steps))
-        return (used_s + self.delayed_s) / self.seconds if self.seconds > 0 else 0.0
+        return (self.used_s + self.others_s) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def is_short(self) -> bool:
@@ -88,7 +117,7 @@ class Seen:
         return stage.busy_s / self.seconds if self.seconds > 0 else 0.0
 
     def computing(self, step: StepStatistics) -> float:
-        """Return the share of its time that a step's threads computed; time in which others had the CPUs counts.
+        """Return the share of its time that a step's threads computed; time in which they had to wait for a CPU counts.
 
         Not for threads that hardly ever had one: a thread that waits is late each time it wakes up.
         """

@@ -240,8 +240,8 @@ def _idle(seen: Seen, seconds: float) -> str:
 
 def _of_others(seen: Seen) -> str:
     """Return what other programs took, where they took CPUs that this one would have used."""
-    whole_s = seen.cpu_s + seen.delayed_s
-    share = seen.delayed_s / whole_s if whole_s > 0 and seen.is_full and not seen.is_short else 0.0
+    whole_s = seen.used_s + seen.others_s
+    share = seen.others_s / whole_s if whole_s > 0 and seen.is_full and not seen.is_short else 0.0
     return f"other programs had the CPUs for {share:.0%} of the time" if share >= OTHERS else ""
 
 
@@ -253,7 +253,7 @@ def _arithmetic(seen: Seen, limit: float | None) -> Iterator[str]:
             yield _of_step(seen, stage, step)
     if limit is not None:
         yield _of_limit(seen, limit)
-    yield f"CPUs: {seen.cpu_s:.2f} s used, {seen.delayed_s:.2f} s had by others, of {seen.cpus} x {seen.seconds:.2f} s"
+    yield f"CPUs: {seen.cpu_s:.2f} s used, {seen.others_s:.2f} s had by others, of {seen.cpus} x {seen.seconds:.2f} s"
     yield f"one thread: source {seen.source_s:.2f} s, output {seen.output_s:.2f} s of {seen.seconds:.2f} s"
     if seen.stages:
         waits = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in asdict(seen.waits).items() if seconds >= 0.005)
