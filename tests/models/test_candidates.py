@@ -55,7 +55,7 @@ def test_a_model_that_takes_any_batch_is_tried_compiled_for_one_item_too(models:
     free = models / "mobilenet_v2_1.0_224_quant.onnx"
 
     def batches(path: Path, batch: int | Auto) -> list[int]:
-        return [each.settings.get("batch", 0) for each in candidates(path, ["openvino"], "f32", 2, batch=batch)]
+        return [each.settings.get("fixed_batch", 0) for each in candidates(path, ["openvino"], "f32", 2, batch=batch)]
 
     assert batches(free, "auto") == batches(free, 1) == [1, 0, 0]
     assert batches(free, 8) == [0, 0]  # a part of the batch may be called, by itself

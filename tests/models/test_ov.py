@@ -88,7 +88,7 @@ def test_a_free_width_model_takes_lines_of_all_widths(
 
 def test_compiled_for_one_item_it_answers_as_before(models: Path, photos: Photos, specs: dict[str, InputSpec]) -> None:
     path, spec, items = models / f"{REAL[0][0]}.onnx", specs[REAL[0][0]], photos(5, 224)
-    free, fixed = OvModel(path, spec), OvModel(path, spec, settings={"batch": 1})
+    free, fixed = OvModel(path, spec), OvModel(path, spec, settings={"fixed_batch": 1})
     assert (free.batch_size, fixed.batch_size) == (None, 1)
     for row, truth in zip(predict(fixed, items), predict(free, items), strict=True):
         near(row, truth)
@@ -109,7 +109,7 @@ def test_what_cannot_be_compiled_for_one_item_is_refused_by_name(tmp_path: Path)
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), path)
     OvModel(path)
     with pytest.raises(ModelError, match=r"pairs\.onnx.*OpenVINO, in batches of 1 alone"):
-        OvModel(path, settings={"batch": 1})
+        OvModel(path, settings={"fixed_batch": 1})
 
 
 def test_only_where_the_batch_alone_is_free_can_it_be_fixed(models: Path, tmp_path: Path) -> None:

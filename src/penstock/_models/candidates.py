@@ -110,7 +110,7 @@ def candidates(
     if ov.RUNTIME in runtimes:
         settings_of_ov = _ov_settings(file, threads, most)
         if batch in ("auto", 1) and ov.free_in_batch_only(file):
-            settings_of_ov.insert(0, settings_of_ov[0] | {"batch": 1})
+            settings_of_ov.insert(0, settings_of_ov[0] | {"fixed_batch": 1})
         found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in settings_of_ov)
     return found
 

@@ -32,8 +32,8 @@ class OvModel:
 
     `settings`: `streams` (calls that run side by side, default 1), `threads` (CPU threads for all of them, default 1),
     `fold` (False leaves quantised weights as they are: with more than one stream OpenVINO 2026.4.1 answers wrongly
-    then, at random for each compile), `in_graph` (False keeps normalisation out of the graph), `batch` (1: compiled for
-    one item at a time, see `free_in_batch_only`; default 0: as the file says).
+    then, at random for each compile), `in_graph` (False keeps normalisation out of the graph), `fixed_batch` (1: compiled
+    for one item at a time, see `free_in_batch_only`; default 0: as the file says).
 
     Raises UsageError or ModelError where the file cannot be loaded or the CPU lacks the precision, MissingDependency
     without openvino.
@@ -52,15 +52,16 @@ class OvModel:
         file = ModelFile.read(path)
         self.name = file.name
         self.precision = precision
-        self.settings = {"streams": 1, "threads": 1, "fold": True, "in_graph": True, "batch": 0} | dict(settings or {})
+        usual = {"streams": 1, "threads": 1, "fold": True, "in_graph": True, "fixed_batch": 0}
+        self.settings = usual | dict(settings or {})
         self.version = version()
         self._description = file.describe()
         self.weights_bytes = file.weights_bytes
         self._core = _module().Core()
         _refuse_precision(self._core, precision)
         model = _read(self._core, file, fold=self.settings["fold"])
-        if self.settings["batch"]:
-            _fix_batch(model, file, self.settings["batch"])
+        if self.settings["fixed_batch"]:
+            _fix_batch(model, file, self.settings["fixed_batch"])
         self.normalises = "no" if spec is None else "graph" if self.settings["in_graph"] else "numpy"
         if spec is not None and self.normalises == "graph":
             model = self._normalising(model, spec)
