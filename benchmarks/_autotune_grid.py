@@ -183,7 +183,7 @@ def file_choices(path: str, point: Point) -> dict[str, Any]:
     from penstock._models.candidates import candidates
 
     runtime, threads, intra = point["runtime"], point["threads"], point["intra"]
-    settings = dict(candidates(path, [runtime], "f32", threads)[0].settings)
+    settings = dict(candidates(path, [runtime], "f32", threads, batch=point["batch"])[0].settings)
     if runtime == ort.RUNTIME:
         return {"runtime": runtime, "version": ort.version(), "settings": settings | {"intra_threads": intra}}
     streams = {"streams": threads, "threads": threads * intra}

@@ -32,8 +32,8 @@ class OvModel:
 
     `settings`: `streams` (calls that run side by side, default 1), `threads` (CPU threads for all of them, default 1),
     `fold` (False leaves quantised weights as they are: with more than one stream OpenVINO 2026.4.1 answers wrongly
-    then, at random for each compile), `in_graph` (False keeps normalisation out of the graph), `fixed_batch` (1: compiled
-    for one item at a time, see `free_in_batch_only`; default 0: as the file says).
+    then, at random for each compile), `in_graph` (False keeps normalisation out of the graph), `fixed_batch` (1: it is
+    compiled for one item at a time, see `free_in_batch_only`; default 0: as the file says).
 
     Raises UsageError or ModelError where the file cannot be loaded or the CPU lacks the precision, MissingDependency
     without openvino.
