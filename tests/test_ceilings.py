@@ -133,6 +133,16 @@ def test_the_better_half_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ceilings(trials([part("a", abs)], [1]), 2, 0.0) == {"a": 15.0}
 
 
+def test_only_what_others_had_is_taken_off_a_rate() -> None:
+    def rate(delayed_s: float, used_s: float) -> float:
+        return module._rate_of([module._Turn(50, 1.0, delayed_s, used_s)] * 2)
+
+    assert rate(0.0, 2.0) == pytest.approx(100.0)
+    assert rate(0.5, 1.0) == pytest.approx(200.0)  # a CPU was had by others
+    assert rate(0.5, 2.0) == pytest.approx(100.0)  # the threads of a runtime, which the callers waited for
+    assert rate(0.5, 1.5) == pytest.approx(100.0 / 0.75)
+
+
 def test_the_limit_is_what_an_item_takes_of_all_steps() -> None:
     assert limit_of({"a": 100.0, "b": 100.0}) == pytest.approx(50.0)
     assert limit_of({"a": 100.0}) == pytest.approx(100.0)

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,6 +138,11 @@ def test_what_the_user_said_bounds_the_climb() -> None:
     there = frozenset({(0, 1)})
     found = bounds_of(crews, threads=True, window=True)
     assert (found.movable, found.sendable, found.most_window) == (frozenset({0, 2}), there, _climbing.MOST_WINDOW)
+    assert set(found.spare.values()) == {0}
+    waited = part(spare=1)
+    waited = replace(waited, step=replace(waited.step, model="m"))
+    found = bounds_of([[part(), waited], [part(workers=3)]], threads=True, window=True)
+    assert found.spare == {0: 1, 1: 0}
     found = bounds_of(crews, threads=False, window=False)
     assert (found.movable, found.sendable, found.most_window) == (frozenset({2}), there, 1)
 

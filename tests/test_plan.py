@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock._engine.step import Stage, Step
-from penstock._plan import Part, stages_of, window_of
+from penstock._plan import Part, spare_of, stages_of, window_of
 
 
 def part(name: str, workers: int | None = None, *, block: int | None = None) -> Part:
@@ -47,6 +47,7 @@ def test_a_model_with_threads_of_its_own_is_worth_one_more_that_calls_it() -> No
     assert shape([of("m", 1), of("n", 1)], 2) == [("model+model", 3)]
     assert shape([of("m", 1), of("n", 0)], 2) == [("model+model", 2)]  # the threads that call n compute
     assert shape([part("decode"), of("m", 1, 2), part("post")], 2) == [("decode", 2), ("model", 2), ("post", 2)]
+    assert [spare_of(crew) for crew in ([part("decode"), of("m", 1)], [of("m", 1, 2)], [part("decode")])] == [1, 0, 0]
 
 
 def test_models_are_fused_where_all_can_be_and_side_by_side_where_not() -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import penstock
-from penstock import errors
+from penstock import _adapt, errors
+from penstock._devices import CpuBudget
+from penstock._models import candidates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -202,3 +204,18 @@ def test_the_plan_is_shown_before_the_start(tmp_path: Path, capsys: pytest.Captu
     penstock.run(range(4), Device, out=tmp_path / "o.jsonl", progress="plain")
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("memory: Device on cpu: weights unknown x 1 copy")
+
+
+@pytest.mark.parametrize(("said", "workers"), [({}, 3), ({"threads": 2}, 2), ({"replicas": 2}, 2)])
+def test_streams_of_openvino_get_a_caller_more_where_nobody_said_how_many(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], workers: int
+) -> None:
+    pytest.importorskip("openvino")
+    streams = {"streams": 2, "threads": 2, "fold": False, "in_graph": True}
+    monkeypatch.setattr(_adapt, "cpu_budget", lambda: CpuBudget(2, 2, "a test"))
+    monkeypatch.setattr(candidates, "_ov_settings", lambda *_: [streams])
+    model = shared_data / "models" / "fastestdet_coco.onnx"
+    spec = {"input": {"size": [352, 352], "resize": "stretch", "mean": 0, "std": 255}, "output": {"task": "raw"}}
+    with penstock.Session(model, spec=spec, runtime="openvino", batch=1, **said) as session:
+        session.submit(np.zeros((352, 352, 3), np.uint8)).result(timeout=60.0)
+        assert list(session.plan["stages"].values()) == [workers]

@@ -231,7 +231,7 @@ class Recipe:
 
         r = self.request
         copies = settings.get("copies") if r.replicas == "auto" else r.replicas
-        return Places(r.devices, copies, self.threads, said=r.threads != "auto")
+        return Places(r.devices, copies, self.threads, said=(r.threads, r.replicas) != ("auto", "auto"))
 
     def _chosen(self, items: list[Any], choices: Mapping[str, Any] | None) -> Chosen:
         from penstock._models import choose, torch_choose

@@ -57,7 +57,7 @@ def run(  # noqa: PLR0913 - one of the three heads
         stages: functions before the model; the first takes the path of a file item, and replaces the decoder.
         post: function `fn(item, output)` behind the model; `item` has id, path, size (h, w), and the row's columns.
         batch: items per call of the model: `Batching`, a number, or "auto".
-        threads: threads that share the work, or "auto" (the CPU budget).
+        threads: threads that share the work, or "auto": the CPU budget, and one more where OpenVINO computes.
         runtime: "auto" (measured), "onnxruntime" or "openvino".
         precision: "f32", or "bf16"/"f16" where the runtime has it.
         device: "auto" or "cpu"; for torch "cuda" or "cuda:N" too, for a class what its `load(device)` knows. Several in

@@ -17,6 +17,7 @@ from penstock._engine.step import Rows, Step, run_step
 from penstock._interrupt import checkpoint
 from penstock._models.drill import together
 from penstock._plan import Part
+from penstock._telemetry.seen import others_s, undisturbed_s
 
 ITEMS = 16
 """Real items to measure on; a step that takes larger batches gets some of them twice."""
@@ -28,8 +29,6 @@ BUDGET_S = 0.4
 """Time for the measurements of a run: rates then are 1 or 2 % the same from one time to the next."""
 WORTH_S = 10.0
 """Runs shorter than this are not worth them."""
-MOST_DELAYED = 10.0
-"""A thread that got less than this part of the time it wanted was not measured at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +136,39 @@ def _rate(trial: Trial, threads: int, slot_s: float) -> float:
     """Return the items a second of all threads together over `slot_s`, at least one call each."""
     step, block = trial.step, trial.step.block or 1
 
-    def job(fn: Callable[..., Any], place: int) -> float:
-        return _own_rate(step, fn, _turned(trial.rows, place, block), slot_s)
+    def job(fn: Callable[..., Any], place: int) -> _Turn:
+        return _turn(step, fn, _turned(trial.rows, place, block), slot_s)
 
-    return sum(together(step.bind, threads, job))
+    return _rate_of(together(step.bind, threads, job))
 
 
-def _own_rate(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: float) -> float:
-    """Return the rate of the calling thread, in the time in which other programs let it have a CPU."""
-    done, begun, delayed = 0, time.perf_counter(), delayed_s()
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one thread did, in which time; for how long it wanted a CPU; and what the process used meanwhile."""
+
+    done: int
+    spent_s: float
+    delayed_s: float
+    used_s: float
+
+
+def _rate_of(turns: Sequence[_Turn]) -> float:
+    """Return the items a second of a turn of each CPU's thread, in the time in which other programs let them."""
+    delayed = sum(turn.delayed_s for turn in turns)
+    spent_s, used_s = max(turn.spent_s for turn in turns), max(turn.used_s for turn in turns)
+    share = others_s(delayed, used_s, len(turns) * spent_s) / delayed if delayed > 0 else 0.0
+    return sum(turn.done / undisturbed_s(turn.spent_s, share * turn.delayed_s, 1) for turn in turns)
+
+
+def _turn(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: float) -> _Turn:
+    done, begun, delayed, used = 0, time.perf_counter(), delayed_s(), time.process_time()
     while True:
         for part in rows:
             run_step(step, fn, _again(part), [])
             done += len(part.values)
             spent_s = time.perf_counter() - begun
             if spent_s >= slot_s:
-                return done / max(spent_s - (delayed_s() - delayed), spent_s / MOST_DELAYED)
+                return _Turn(done, spent_s, delayed_s() - delayed, time.process_time() - used)
 
 
 def _turned(rows: Rows, place: int, block: int) -> list[Rows]:

@@ -38,8 +38,8 @@ def bounds_of(crews: Sequence[Sequence[Part]], *, threads: bool, window: bool) -
     movable = {
         s for s, parts in enumerate(crews) if not any(part.pinned or not (part.workers or threads) for part in parts)
     }
-    most = max(cpus, min(MOST_TIMES * cpus, MOST_WORKERS))
     spare = {s: spare_of(parts) for s, parts in enumerate(crews)}
+    most = max(cpus + max(spare.values(), default=0), min(MOST_TIMES * cpus, MOST_WORKERS))
     return Bounds(frozenset(movable), most, frozenset(_elsewhere(crews)), MOST_WINDOW if window else 1, spare)
 
 

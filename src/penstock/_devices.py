@@ -134,7 +134,8 @@ def forget_memory_peak(root: Path = Path("/")) -> None:
 def delayed_s(thread: int | None = None, root: str | Path = "") -> float:
     """Return for how long a thread (by its native id; None: the calling one) was ready to run and got no CPU.
 
-    Others had them. 0.0 where nobody tells. Source: the kernel's sched-stats.rst, the second number of a `schedstat`.
+    Other threads had them, of this process or of others. 0.0 where nobody tells. Source: the kernel's sched-stats.rst,
+    the second number of a `schedstat`.
     """
     whose = "thread-self" if thread is None else f"self/task/{thread}"
     try:  # without a Path and a file object, which take four times as long: runs ask this 50 times a second

@@ -69,6 +69,8 @@ def stages_of(parts: Sequence[Part], threads: int) -> list[Stage]:
 
 def spare_of(members: Sequence[Part]) -> int:
     """Return how many common threads a stage has beyond the usual number: as many as each of its models is worth."""
+    if any(part.workers for part in members):
+        return 0
     return min((part.spare for part in members if part.step.model is not None), default=0)
 
 

@@ -106,6 +106,7 @@ def test_a_runtime_chosen_by_hand_is_kept_and_checked(job: Any, runtime: str) ->
     assert chosen.batch_size == 3
     assert {each["runtime"] for each in chosen.measurements} == {runtime}
     assert {each["batch"] for each in chosen.measurements} == {3}
+    assert not any("fixed_batch" in each["settings"] for each in chosen.measurements)  # a part of one may come alone
     assert chosen.agreement is not None
     assert chosen.agreement.n == 10  # all items by both threads
 

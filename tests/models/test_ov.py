@@ -122,10 +122,12 @@ def test_only_where_the_batch_alone_is_free_can_it_be_fixed(models: Path, tmp_pa
     assert not free_in_batch_only(ModelFile.read(broken))  # it is told of where it is loaded
 
 
-def test_callers_wait_for_streams_where_there_are_several(models: Path) -> None:
-    path = models / f"{REAL[0][0]}.onnx"
-    assert OvModel(path, settings={"streams": 2, "threads": 2}).callers_wait
-    assert not OvModel(path, settings={"streams": 1, "threads": 2}).callers_wait
+def test_settings_of_an_earlier_version_are_taken(models: Path) -> None:
+    """Jobs and kept choices from before `fixed_batch` do not have it."""
+    model = OvModel(
+        models / f"{REAL[0][0]}.onnx", settings={"streams": 2, "threads": 2, "fold": True, "in_graph": True}
+    )
+    assert (model.batch_size, model.streams) == (None, 2)
 
 
 def test_read_only_and_strided_items_are_taken(models: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from penstock._models import race as race_module
 from penstock._models.candidates import Candidate
+from penstock._models.contender import FIXED_BATCH
 from penstock._models.drill import Pace
 from penstock._models.race import Lap, Result, clock_of, race, verdict
 from penstock.errors import ItemError, ModelError
@@ -85,6 +86,41 @@ def test_a_fixed_batch_is_not_tried_in_batches() -> None:
     fixed = Planted({1: 100}, batch_size=1)
     race(laps(fixed), ITEMS, 2, try_batches=True)
     assert set(fixed.measured) == {1}
+
+
+def family(fixed: Planted, free: Planted, *others: Planted) -> list[Lap]:
+    """Return laps of a model compiled for a batch, of the same with its batch left open, and of others."""
+    compiled = Lap(Candidate("r0", settings={FIXED_BATCH: 1}), fixed, 1)  # type: ignore[arg-type]
+    return [compiled, *laps(free, *others)]
+
+
+def test_compiled_for_a_batch_it_wins_where_it_is_faster() -> None:
+    fixed, free, other = Planted({1: 110}, batch_size=1), Planted({1: 100}), Planted({1: 95})
+    result = race(family(fixed, free, other), ITEMS, 2, try_batches=True)
+    assert winner(result) is fixed
+    assert set(fixed.measured) == {1}
+    alone = race(family(fixed, free, other), ITEMS, 2, try_batches=False)
+    assert winner(alone) is fixed
+
+
+def test_compiled_for_a_batch_it_keeps_nobody_from_larger_ones() -> None:
+    fixed, free, other = Planted({1: 130}, batch_size=1), Planted({1: 100, 8: 200}), Planted({1: 99, 8: 150})
+    result = race(family(fixed, free, other), ITEMS, 2, try_batches=True)
+    assert (winner(result), result.laps[0].batch) == (free, 8)
+    assert 8 in other.measured
+
+
+def test_compiled_for_a_batch_it_is_not_timed_where_the_same_is_far_behind() -> None:
+    fixed, free, best = Planted({1: 90}, batch_size=1), Planted({1: 50}), Planted({1: 100})
+    result = race(family(fixed, free, best), ITEMS, 2, try_batches=True)
+    assert winner(result) is best
+    assert fixed.measured == []
+    assert all(lap.paces for lap in result.laps)
+
+
+def test_compiled_for_a_batch_it_runs_alone_where_the_same_was_refused() -> None:
+    fixed = Planted({1: 90}, batch_size=1)
+    assert winner(race(family(fixed, Planted({1: 1}))[:1], ITEMS, 2, try_batches=True)) is fixed
 
 
 def test_items_of_several_shapes_are_tried_in_larger_batches_for_each_gets_a_part() -> None:

@@ -23,7 +23,7 @@ class Fake:
     closed: ClassVar[list[int]] = []
     concurrency = "one_at_a_time"
     precision = "f32"
-    callers_wait = False
+    streams = 1
 
     def __init__(self, number: int = 0, device: str = "cpu", wrong: float = 0.0) -> None:
         self.name, self.number, self.device, self.wrong = "fake", number, device, wrong
@@ -72,14 +72,16 @@ def test_one_thread_and_a_model_that_bears_one_still_have_a_stage_of_their_own()
     assert Places(("cpu",), None, threads=1).callers("concurrent") is None
 
 
-def test_a_model_whose_callers_wait_is_worth_a_thread_more_unless_the_user_said_how_many() -> None:
+def test_a_model_with_threads_of_its_own_is_worth_a_caller_more_unless_the_user_said_how_many() -> None:
     waited, other = Fake(0), Fake(1)
     waited.concurrency = other.concurrency = "concurrent"
-    waited.callers_wait = True
+    waited.streams = 2
     places = Places(("cpu",), None, threads=2)
-    for model, where, spare in ((waited, places, 1), (other, places, 0), (waited, replace(places, said=True), 0)):
+    cases = [(waited, places, 1), (other, places, 0), (waited, replace(places, said=True), 0)]
+    one_cpu = (waited, replace(places, threads=1), 0)  # a job that was begun on two, say
+    for model, where, spare in (*cases, one_cpu):
         replicas, (memory,) = replicated(model, where, [1.0], 1)
-        assert (replicas.spare, memory.callers) == (spare, 2 + spare)
+        assert (replicas.spare, memory.callers) == (spare, where.threads + spare)
 
 
 @given(st.integers(1, 6), st.integers(0, 20))

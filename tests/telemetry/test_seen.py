@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock._engine.statistics import StageStatistics
+from penstock._engine.statistics import StageStatistics, StepStatistics
 from penstock._telemetry.seen import Seen, others_s
 
 STAGE = StageStatistics("work", 2, 0, (), ())
@@ -26,3 +26,10 @@ def test_what_the_process_used_itself_nobody_else_had() -> None:
     assert others_s(delayed_s=6.0, used_s=20.1, whole_s=20.0) == 0.0  # clocks differ a little
     crowded = Seen(100, 10.0, (STAGE,), cpus=2, cpu_s=20.0, delayed_s=30.0)
     assert (crowded.others_s, crowded.undisturbed_s, crowded.wanted) == (0.0, 10.0, 2.0)
+
+
+def test_what_processes_waited_for_is_no_reason_to_think_that_nobody_else_was_there() -> None:
+    """All their time counts as computing; the process itself used 4 of 20 seconds."""
+    step = StepStatistics("fetch", 30.0, 100, 0, 30.0)
+    seen = Seen(100, 10.0, (StageStatistics("work", 3, 0, (), (step,)),), cpus=2, cpu_s=4.0, delayed_s=6.0)
+    assert (seen.others_s, seen.undisturbed_s) == (6.0, 7.0)

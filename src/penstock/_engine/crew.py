@@ -69,7 +69,7 @@ class Crew:
             yield self._gone_items[stage]
 
     def delayed_s(self) -> float:
-        """Return for how long all workers, those that have left too, wanted a CPU that others had."""
+        """Return for how long all workers, those that have left too, could have run and had no CPU."""
         return self._gone_delayed_s + sum(delayed_s(worker.thread.native_id) for worker in self.workers)
 
     def can_spare(self, worker: Worker) -> bool:

@@ -131,7 +131,7 @@ class Pipeline:
             return list(self._crew.workers)
 
     def delayed_s(self) -> float:
-        """Return for how long all workers, those that have left too, wanted a CPU that others had."""
+        """Return for how long all workers, those that have left too, could have run and had no CPU."""
         with self.lock:
             return self._crew.delayed_s()
 

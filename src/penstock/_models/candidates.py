@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock._models import graph, ort, ov
+from penstock._models.contender import FIXED_BATCH
 from penstock._models.modelfile import ModelFile, refused
 from penstock._models.ports import Ports
 from penstock._options import Auto
@@ -110,7 +111,7 @@ def candidates(
     if ov.RUNTIME in runtimes:
         settings_of_ov = _ov_settings(file, threads, most)
         if batch in ("auto", 1) and ov.free_in_batch_only(file):
-            settings_of_ov.insert(0, settings_of_ov[0] | {"fixed_batch": 1})
+            settings_of_ov.insert(0, settings_of_ov[0] | {FIXED_BATCH: 1})
         found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in settings_of_ov)
     return found
 

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from penstock._contracts import Model
 from penstock._spec import InputSpec
 
+FIXED_BATCH = "fixed_batch"
+"""The setting by which a model is compiled for a batch that its file leaves open."""
+
 
 class Runnable(Model, Protocol):
     """A loaded model that can be timed."""

@@ -13,6 +13,7 @@ import numpy as np
 from penstock._contracts import Predict
 from penstock._models import graph
 from penstock._models.batcher import Batcher
+from penstock._models.contender import FIXED_BATCH
 from penstock._models.modelfile import LOADING, ModelFile, refused
 from penstock._models.normalise import constants, normalised
 from penstock._models.ports import Array, Dim, Port, Ports
@@ -52,7 +53,7 @@ class OvModel:
         file = ModelFile.read(path)
         self.name = file.name
         self.precision = precision
-        usual = {"streams": 1, "threads": 1, "fold": True, "in_graph": True, "fixed_batch": 0}
+        usual = {"streams": 1, "threads": 1, "fold": True, "in_graph": True, FIXED_BATCH: 0}
         self.settings = usual | dict(settings or {})
         self.version = version()
         self._description = file.describe()
@@ -60,8 +61,8 @@ class OvModel:
         self._core = _module().Core()
         _refuse_precision(self._core, precision)
         model = _read(self._core, file, fold=self.settings["fold"])
-        if self.settings["fixed_batch"]:
-            _fix_batch(model, file, self.settings["fixed_batch"])
+        if self.settings[FIXED_BATCH]:
+            _fix_batch(model, file, self.settings[FIXED_BATCH])
         self.normalises = "no" if spec is None else "graph" if self.settings["in_graph"] else "numpy"
         if spec is not None and self.normalises == "graph":
             model = self._normalising(model, spec)
@@ -83,9 +84,9 @@ class OvModel:
         return self._batcher.size
 
     @property
-    def callers_wait(self) -> bool:
-        """Whether a caller waits while the model's own threads compute, one for each CPU."""
-        return bool(self.settings["streams"] > 1)
+    def streams(self) -> int:
+        """How many calls its own threads compute side by side, while the callers wait."""
+        return int(self.settings["streams"])
 
     @contextmanager
     def worker(self) -> Iterator[Predict]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from penstock._interrupt import checkpoint
 from penstock._models.ceiling import Ceiling
-from penstock._models.contender import Contender, Runnable
+from penstock._models.contender import FIXED_BATCH, Contender, Runnable
 from penstock._models.drill import Pace, pace, same_shape
 from penstock.errors import ModelError, PenstockError
 
@@ -83,6 +83,16 @@ class Lap:
     def _on_cpu(self) -> bool:
         return bool(getattr(self.model, "device", "cpu") == "cpu")
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it is compiled for a batch that the file leaves open."""
+        return bool(self.candidate.settings.get(FIXED_BATCH))
+
+    def is_of(self, other: Lap) -> bool:
+        """Tell whether it is `other`, compiled for a batch."""
+        settings = {name: value for name, value in self.candidate.settings.items() if name != FIXED_BATCH}
+        return self.candidate.runtime == other.candidate.runtime and settings == other.candidate.settings
+
     def worth(self, clock: Clock) -> float:
         """Return its rate, less what it costs the other steps where one call at a time has all CPUs."""
         return self.rate(clock) * (ALONE if self._on_cpu and self._takes_turns else 1.0)
@@ -116,16 +126,20 @@ class Result:
 def race(laps: list[Lap], items: Sequence[Any], threads: int, *, try_batches: bool) -> Result:
     """Time `laps` against each other; with `try_batches` the better ones at larger batches too.
 
-    Items of different shapes are no batch: it is cut by shape, and what that costs is in the measurement. A lap that
-    fails (a batch for which there is no memory) is out. Raises ModelError where all fail.
+    Items of different shapes are no batch: it is cut by shape, and what that costs is in the measurement. What is
+    compiled for a batch joins in beside the same with its batch left open, where that is among the better ones: so it
+    takes nobody's place. A lap that fails (a batch for which there is no memory) is out. Raises ModelError where all
+    fail.
     """
-    run = list(laps)
-    leaders = _sound(_heat(laps, items, threads, FIRST), laps)
+    run = [lap for lap in laps if not lap.fixed] or list(laps)
+    leaders = _sound(_heat(run, items, threads, FIRST), run)
+    more = [lap for lap in laps if lap not in run and any(lap.is_of(leader) for leader in leaders)]
     if try_batches:
         sizes = None if same_shape(items) else BATCHES_MIXED
-        larger = [lap for leader in leaders for lap in _larger(leader, threads, clock_of(run), sizes)]
-        run += larger
-        leaders = [leaders[0], *_kept([*leaders[1:], *_heat(larger, items, threads, WITH_BATCHES)], WITH_BATCHES)]
+        more += [lap for leader in leaders for lap in _larger(leader, threads, clock_of(run), sizes)]
+    if more:
+        run = [*(lap for lap in more if lap.fixed), *run, *(lap for lap in more if not lap.fixed)]
+        leaders = [leaders[0], *_kept([*leaders[1:], *_heat(more, items, threads, WITH_BATCHES)], WITH_BATCHES)]
     if len(leaders) > 1:
         _heat(leaders, items, threads, FINAL)
         leaders = _sound(leaders, leaders)

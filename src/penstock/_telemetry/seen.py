@@ -75,14 +75,9 @@ class Seen:
         return sum(stage.busy_s for stage in self.stages)
 
     @property
-    def used_s(self) -> float:
-        """CPU seconds of the process, and of those that work for it."""
-        return max(self.cpu_s, sum(step.cpu_s for step in self.steps))
-
-    @property
     def others_s(self) -> float:
-        """CPU seconds that its workers wanted and other programs had: of those, it had none itself."""
-        return others_s(self.delayed_s, self.used_s, self.cpus * self.seconds)
+        """CPU seconds that its workers wanted and other programs had; processes that work for it count as others."""
+        return others_s(self.delayed_s, self.cpu_s, self.cpus * self.seconds)
 
     @property
     def undisturbed_s(self) -> float:
@@ -92,7 +87,8 @@ class Seen:
     @property
     def wanted(self) -> float:
         """How many CPUs the process, with those that work for it, would have used, had nobody else had them."""
-        return (self.used_s + self.others_s) / self.seconds if self.seconds > 0 else 0.0
+        used_s = max(self.cpu_s, sum(step.cpu_s for step in self.steps))
+        return (used_s + self.others_s) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def is_short(self) -> bool:

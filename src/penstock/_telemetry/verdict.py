@@ -240,7 +240,7 @@ def _idle(seen: Seen, seconds: float) -> str:
 
 def _of_others(seen: Seen) -> str:
     """Return what other programs took, where they took CPUs that this one would have used."""
-    whole_s = seen.used_s + seen.others_s
+    whole_s = seen.cpu_s + seen.others_s
     share = seen.others_s / whole_s if whole_s > 0 and seen.is_full and not seen.is_short else 0.0
     return f"other programs had the CPUs for {share:.0%} of the time" if share >= OTHERS else ""
 
