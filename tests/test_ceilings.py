@@ -135,7 +135,7 @@ def test_the_better_half_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_what_others_had_is_taken_off_a_rate() -> None:
     def rate(delayed_s: float, used_s: float) -> float:
-        return module._rate_of([module._Turn(50, 1.0, delayed_s, used_s)] * 2)
+        return 2 * module._per_s(50, 1.0, delayed_s, used_s / 2)  # of two threads
 
     assert rate(0.0, 2.0) == pytest.approx(100.0)
     assert rate(0.5, 1.0) == pytest.approx(200.0)  # a CPU was had by others

@@ -136,31 +136,13 @@ def _rate(trial: Trial, threads: int, slot_s: float) -> float:
     """Return the items a second of all threads together over `slot_s`, at least one call each."""
     step, block = trial.step, trial.step.block or 1
 
-    def job(fn: Callable[..., Any], place: int) -> _Turn:
-        return _turn(step, fn, _turned(trial.rows, place, block), slot_s)
+    def job(fn: Callable[..., Any], place: int) -> float:
+        return _own_rate(step, fn, _turned(trial.rows, place, block), slot_s, threads)
 
-    return _rate_of(together(step.bind, threads, job))
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """What one thread did, in which time; for how long it wanted a CPU; and what the process used meanwhile."""
-
-    done: int
-    spent_s: float
-    delayed_s: float
-    used_s: float
+    return sum(together(step.bind, threads, job))
 
 
-def _rate_of(turns: Sequence[_Turn]) -> float:
-    """Return the items a second of a turn of each CPU's thread, in the time in which other programs let them."""
-    delayed = sum(turn.delayed_s for turn in turns)
-    spent_s, used_s = max(turn.spent_s for turn in turns), max(turn.used_s for turn in turns)
-    share = others_s(delayed, used_s, len(turns) * spent_s) / delayed if delayed > 0 else 0.0
-    return sum(turn.done / undisturbed_s(turn.spent_s, share * turn.delayed_s, 1) for turn in turns)
-
-
-def _turn(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: float) -> _Turn:
+def _own_rate(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: float, threads: int) -> float:
     done, begun, delayed, used = 0, time.perf_counter(), delayed_s(), time.process_time()
     while True:
         for part in rows:
@@ -168,7 +150,12 @@ def _turn(step: Step, fn: Callable[..., Any], rows: Sequence[Rows], slot_s: floa
             done += len(part.values)
             spent_s = time.perf_counter() - begun
             if spent_s >= slot_s:
-                return _Turn(done, spent_s, delayed_s() - delayed, time.process_time() - used)
+                return _per_s(done, spent_s, delayed_s() - delayed, (time.process_time() - used) / threads)
+
+
+def _per_s(done: int, spent_s: float, delayed_s: float, used_s: float) -> float:
+    """Return the rate of one thread, in the time in which other programs let it have a CPU; `used_s`: of that CPU."""
+    return done / undisturbed_s(spent_s, others_s(delayed_s, used_s, spent_s), 1)
 
 
 def _turned(rows: Rows, place: int, block: int) -> list[Rows]:

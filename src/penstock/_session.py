@@ -52,7 +52,7 @@ class Session:
             `Workers(fn, n, kind="process")` n processes.
         post: function `fn(item, output)` behind the model.
         batch: items per call of the model: `Batching`, a number or "auto". Items of different callers share a batch.
-        threads: threads that share the work, or "auto" (the CPU budget). A callable that declares no `concurrency` is
+        threads: threads that share the work, or "auto" as for `run`. A callable that declares no `concurrency` is
             called by one thread at a time unless threads are given as a number.
         runtime: "auto", "onnxruntime" or "openvino".
         precision: "f32" unless asked otherwise.

@@ -8,6 +8,7 @@ import pytest
 
 from penstock._models import graph
 from penstock._models.candidates import candidates, installed, ports_of, reference_candidate, usable
+from penstock._models.ports import free_in_batch_only
 from penstock._options import Auto
 from penstock.errors import MissingDependency, ModelError, UsageError
 
@@ -61,6 +62,13 @@ def test_a_model_that_takes_any_batch_is_tried_compiled_for_one_item_too(models:
     assert batches(free, 8) == [0, 0]  # a part of the batch may be called, by itself
     assert batches(models / "squeezenet10_fp16_winml.onnx", "auto") == [0, 0]  # it takes one item as it is
     assert batches(models / "crnn_lite_op.onnx", "auto") == [0, 0]  # of any width
+
+
+def test_only_where_the_batch_alone_is_free_can_it_be_fixed(models: Path) -> None:
+    found = {path.stem: free_in_batch_only(ports_of(path).inputs[0]) for path in models.glob("*.onnx")}
+    assert found["mobilenet_v2_1.0_224_quant"]
+    assert not found["squeezenet10_fp16_winml"]
+    assert not found["crnn_lite_op"]
 
 
 def test_one_call_at_a_time_has_the_cores_inside_and_calls_at_once_the_threads(models: Path) -> None:

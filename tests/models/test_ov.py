@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from penstock._models import graph
-from penstock._models.modelfile import ModelFile
 from penstock._models.ort import OrtModel
-from penstock._models.ov import OvModel, free_in_batch_only
+from penstock._models.ov import OvModel
 from penstock._spec import InputSpec
 from penstock.errors import Closed, ItemError, MissingDependency, ModelError, SpecError, UsageError
 
@@ -110,16 +109,6 @@ def test_what_cannot_be_compiled_for_one_item_is_refused_by_name(tmp_path: Path)
     OvModel(path)
     with pytest.raises(ModelError, match=r"pairs\.onnx.*OpenVINO, in batches of 1 alone"):
         OvModel(path, settings={"fixed_batch": 1})
-
-
-def test_only_where_the_batch_alone_is_free_can_it_be_fixed(models: Path, tmp_path: Path) -> None:
-    found = {path.stem: free_in_batch_only(ModelFile.read(path)) for path in models.glob("*.onnx")}
-    assert found["mobilenet_v2_1.0_224_quant"]
-    assert not found["squeezenet10_fp16_winml"]
-    assert not found["crnn_lite_op"]
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"\x08" + (models / "squeezenet10_fp16_winml.onnx").read_bytes()[:999])
-    assert not free_in_batch_only(ModelFile.read(broken))  # it is told of where it is loaded
 
 
 def test_settings_of_an_earlier_version_are_taken(models: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from penstock._models import graph, ort, ov
 from penstock._models.contender import FIXED_BATCH
 from penstock._models.modelfile import ModelFile, refused
-from penstock._models.ports import Ports
+from penstock._models.ports import Ports, free_in_batch_only
 from penstock._options import Auto
 from penstock._spec import InputSpec
 from penstock.errors import MissingDependency, ModelError, UsageError
@@ -110,7 +110,7 @@ def candidates(
         found.extend(Candidate(ort.RUNTIME, precision, settings) for settings in _ort_settings(file, most))
     if ov.RUNTIME in runtimes:
         settings_of_ov = _ov_settings(file, threads, most)
-        if batch in ("auto", 1) and ov.free_in_batch_only(file):
+        if batch in ("auto", 1) and all(map(free_in_batch_only, ports_of(path).inputs)):
             settings_of_ov.insert(0, settings_of_ov[0] | {FIXED_BATCH: 1})
         found.extend(Candidate(ov.RUNTIME, precision, settings) for settings in settings_of_ov)
     return found

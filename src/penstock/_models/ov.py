@@ -19,7 +19,7 @@ from penstock._models.normalise import constants, normalised
 from penstock._models.ports import Array, Dim, Port, Ports
 from penstock._spec import InputSpec
 from penstock._spec.fields import CHANNELS
-from penstock.errors import Closed, MissingDependency, ModelError, SpecError, UsageError
+from penstock.errors import Closed, MissingDependency, SpecError, UsageError
 
 RUNTIME = "openvino"
 _HINTS = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "f16": ("f16", "FP16")}
@@ -34,7 +34,7 @@ class OvModel:
     `settings`: `streams` (calls that run side by side, default 1), `threads` (CPU threads for all of them, default 1),
     `fold` (False leaves quantised weights as they are: with more than one stream OpenVINO 2026.4.1 answers wrongly
     then, at random for each compile), `in_graph` (False keeps normalisation out of the graph), `fixed_batch` (1: it is
-    compiled for one item at a time, see `free_in_batch_only`; default 0: as the file says).
+    compiled for one item at a time; default 0: as the file says).
 
     Raises UsageError or ModelError where the file cannot be loaded or the CPU lacks the precision, MissingDependency
     without openvino.
@@ -179,25 +179,15 @@ def _read(core: Any, file: ModelFile, *, fold: bool) -> Any:
 
 
 def _fix_batch(model: Any, file: ModelFile, batch: int) -> None:
-    """Have the model take `batch` items at a time and no other number."""
+    """Have the model take `batch` items at a time and no other number.
+
+    So OpenVINO plans memory and kernels once; else at every call: an item of a MobileNetV2 took 12 % more CPU time
+    (Xeon with AMX, OpenVINO 2026.4.1).
+    """
     try:
         model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
     except Exception as error:
         raise refused(file.path, f"OpenVINO, in batches of {batch} alone,", error) from error
-
-
-def free_in_batch_only(file: ModelFile) -> bool:
-    """Return whether the batch is the one thing that the file leaves open; where it cannot be read, it is not.
-
-    Compiled for one batch, OpenVINO plans memory and kernels once; else at every call: an item of a MobileNetV2 took
-    12 % more CPU time (Xeon with AMX, OpenVINO 2026.4.1).
-    """
-    try:
-        model = _read(_module().Core(), file, fold=False)
-    except ModelError:  # it is told of where it is loaded
-        return False
-    shapes = [_shape(port.partial_shape) for port in model.inputs]
-    return all(shape is not None and shape[:1] == (None,) and None not in shape[1:] for shape in shapes)
 
 
 def can_fold(file: ModelFile) -> bool:

@@ -56,6 +56,12 @@ def fixed_batch(port: Port) -> int | None:
     return port.shape[0] if port.shape and isinstance(port.shape[0], int) else None
 
 
+def free_in_batch_only(port: Port) -> bool:
+    """Return whether the number of items is the one size that a model's input leaves open."""
+    free = [not isinstance(size, int) for size in port.shape or ()]
+    return free[:1] == [True] and not any(free[1:])
+
+
 def has_rows(given: Port, output: Port) -> bool | None:
     """Return whether `output` has one row for each row of the input `given`, or None where that is not declared.
 
